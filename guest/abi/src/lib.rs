@@ -1,0 +1,2 @@
+//! What a bare guest and its VMM agree on.
+#![no_std]
