@@ -1,1 +1,4 @@
 //! vmm
+
+pub mod memory;
+pub mod paging;
