@@ -2,6 +2,18 @@
 //!
 //! It works over [`PhysicalMemory`], and has no KVM in it.
 
+mod build;
+mod control;
+mod entry;
+mod fault;
+mod level;
 mod memory;
+mod walk;
 
+pub use build::{BuildError, Builder, TablePool};
+pub use control::{ControlError, ControlRegisters, Paging, Processor};
+pub use entry::{Entry, Flags, Letters};
+pub use fault::{Access, Cause, ErrorCode, Fault, Kind, PageFault, Privilege};
+pub use level::{ENTRIES, Level, Levels, PageSize};
 pub use memory::{PhysicalMemory, VecMemory};
+pub use walk::{Rights, Step, Translation, Walk};
