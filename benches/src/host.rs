@@ -1,0 +1,210 @@
+//! Where a result was measured. No figure of ours goes anywhere without this label: most of what a
+//! virtual machine costs depends on whether a processor or a program plays its ring 0.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+/// What a result was measured on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostLabel {
+    /// Kernel name and release, as `uname -sr` prints them.
+    pub kernel: String,
+    /// The processor's own name for itself, from `/proc/cpuinfo`.
+    pub cpu: String,
+    /// Processors that this process may use.
+    pub cores: usize,
+    /// What stands behind `/dev/kvm`.
+    pub kvm: KvmLabel,
+    /// How the control groups are mounted.
+    pub cgroups: CgroupLayout,
+    /// Versions, by program: `ringside` and every peer that was found.
+    pub versions: BTreeMap<String, String>,
+}
+
+/// What stands behind `/dev/kvm`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum KvmLabel {
+    /// VT-x or AMD-V: every ring of the guest runs on the processor.
+    Hardware(GuestSpeed),
+    /// Software KVM: ring 3 runs on the processor, ring 0 is emulated.
+    Software(GuestSpeed),
+    /// It was not calibrated.
+    Uncalibrated,
+    /// No virtual machine can run here.
+    None {
+        /// Why, and what would help.
+        reason: String,
+    },
+}
+
+/// How fast a bare guest runs, measured over a few milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuestSpeed {
+    /// Instructions a second in ring 0.
+    pub ring0_instructions_per_second: f64,
+    /// Instructions a second in ring 3.
+    pub ring3_instructions_per_second: f64,
+}
+
+/// How the control groups are mounted (man 7 cgroups).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CgroupLayout {
+    /// One unified tree.
+    V2,
+    /// Controllers in trees of their own, and a unified tree beside them.
+    Hybrid,
+    /// Controllers in trees of their own only.
+    V1,
+    /// Not mounted.
+    None,
+}
+
+impl HostLabel {
+    /// Reads the label of this host; `kvm` comes from a calibration.
+    ///
+    /// What cannot be read is called `unknown`: a label is no reason to lose a measurement.
+    pub fn read(kvm: KvmLabel) -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut versions = BTreeMap::new();
+        versions.insert("ringside".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        HostLabel {
+            kernel: kernel().unwrap_or_else(unknown),
+            cpu: cpu_name(&cpuinfo).unwrap_or_else(unknown),
+            cores: thread::available_parallelism().map_or(1, usize::from),
+            kvm,
+            cgroups: CgroupLayout::from_mountinfo(&mounts),
+            versions,
+        }
+    }
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+fn kernel() -> Option<String> {
+    let kind = fs::read_to_string("/proc/sys/kernel/ostype").ok()?;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    Some(format!("{} {}", kind.trim(), release.trim()))
+}
+
+fn cpu_name(cpuinfo: &str) -> Option<String> {
+    let line = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+impl CgroupLayout {
+    /// The layout that a `mountinfo` file shows (man 5 proc_pid_mountinfo): by file-system type, for
+    /// the paths are only a habit. A unified tree beside controllers of the first version is hybrid
+    /// wherever it is mounted.
+    fn from_mountinfo(mountinfo: &str) -> Self {
+        // … optional fields, `-`, file-system type, source, options
+        let kinds = mountinfo
+            .lines()
+            .filter_map(|line| line.split_once(" - ")?.1.split(' ').next());
+        let (mut first, mut second) = (false, false);
+        for kind in kinds {
+            first |= kind == "cgroup";
+            second |= kind == "cgroup2";
+        }
+        match (first, second) {
+            (false, false) => CgroupLayout::None,
+            (false, true) => CgroupLayout::V2,
+            (true, true) => CgroupLayout::Hybrid,
+            (true, false) => CgroupLayout::V1,
+        }
+    }
+}
+
+impl fmt::Display for CgroupLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CgroupLayout::V2 => "v2",
+            CgroupLayout::Hybrid => "hybrid (v1 controllers, v2 beside them)",
+            CgroupLayout::V1 => "v1",
+            CgroupLayout::None => "not mounted",
+        })
+    }
+}
+
+impl fmt::Display for KvmLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, speed) = match self {
+            KvmLabel::Hardware(speed) => ("hardware", speed),
+            KvmLabel::Software(speed) => ("software, ring 0 emulated", speed),
+            KvmLabel::Uncalibrated => return f.write_str("not calibrated"),
+            KvmLabel::None { reason } => return write!(f, "none ({reason})"),
+        };
+        let million = |speed: f64| speed / 1e6;
+        write!(
+            f,
+            "{kind} (million instructions a second: ring 0 {:.1}, ring 3 {:.0})",
+            million(speed.ring0_instructions_per_second),
+            million(speed.ring3_instructions_per_second),
+        )
+    }
+}
+
+impl fmt::Display for HostLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "host     {}, {} cores, {}",
+            self.cpu, self.cores, self.kernel
+        )?;
+        writeln!(f, "kvm      {}", self.kvm)?;
+        writeln!(f, "cgroups  {}", self.cgroups)?;
+        let versions: Vec<_> = self
+            .versions
+            .iter()
+            .map(|(program, version)| format!("{program} {version}"))
+            .collect();
+        write!(f, "versions {}", versions.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_layout_is_told_by_types_not_paths() {
+        let v1 = "31 23 0:27 / /sys/fs/cgroup/cpu rw,nosuid shared:9 - cgroup cgroup rw,cpu\n";
+        let v2 = "30 23 0:26 / /elsewhere rw,nosuid - cgroup2 cgroup2 rw\n";
+        let neither = "22 1 254:0 / /sys/fs/cgroup rw - tmpfs cgroup rw\n";
+        for (mounts, layout) in [
+            (v1.to_owned(), CgroupLayout::V1),
+            (v2.to_owned(), CgroupLayout::V2),
+            (format!("{v1}{v2}"), CgroupLayout::Hybrid),
+            (neither.to_owned(), CgroupLayout::None),
+            ("garbage - \n - \n\n".to_owned(), CgroupLayout::None),
+        ] {
+            assert_eq!(CgroupLayout::from_mountinfo(&mounts), layout, "{mounts}");
+        }
+    }
+
+    #[test]
+    fn the_processor_is_named_as_it_names_itself() {
+        let cpuinfo = "processor\t: 0\nmodel name\t: Some CPU: the second @ 3 GHz\nflags\t: fpu\n";
+        assert_eq!(cpu_name(cpuinfo).unwrap(), "Some CPU: the second @ 3 GHz");
+        assert_eq!(cpu_name(""), None);
+    }
+
+    #[test]
+    fn this_host_has_a_label() {
+        let label = HostLabel::read(KvmLabel::Uncalibrated);
+        assert!(label.kernel.starts_with("Linux "), "{}", label.kernel);
+        assert!(label.cores >= 1);
+        let text = serde_json::to_string(&label).unwrap();
+        assert_eq!(serde_json::from_str::<HostLabel>(&text).unwrap(), label);
+    }
+}
