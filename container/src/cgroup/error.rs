@@ -1,0 +1,267 @@
+//! What can go wrong with a control group, each with the path, the value and the way out.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::{Absence, Controller, Controllers, Version};
+
+/// Shorthand for results of this module.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An operation on control groups that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file of `/proc` or a control file could not be read.
+    #[error("cannot read {path}: {}{}", describe(*.source), hint(*.source))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// The kernel refused a value, or the control file could not be opened for writing.
+    #[error("cannot write `{value}` to {path}: {}{}", describe(*.source), hint(*.source))]
+    Write {
+        /// The control file.
+        path: PathBuf,
+        /// What was to be written.
+        value: Box<str>,
+        /// Why.
+        source: Errno,
+    },
+    /// A directory of a group could not be made.
+    #[error("cannot create the cgroup {path}: {}{}", describe(*.source), hint(*.source))]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// A directory of a group could not be opened, walked or locked.
+    #[error("cannot open the cgroup {path}: {}{}", describe(*.source), hint(*.source))]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// A directory of a group could not be removed.
+    #[error("cannot remove the cgroup {path}: {}{}", describe(*.source), hint(*.source))]
+    Remove {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// A group still has processes (or its kernel object is still in use) after all retries.
+    #[error("the cgroup {path} is still in use by {}; end them or wait", pids(.processes))]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+        /// The processes that the kernel lists, at most a few.
+        processes: Vec<i32>,
+    },
+    /// A path that should be a cgroup is on another kind of file system.
+    #[error(
+        "{path} is not on a cgroup file system (its magic is {magic:#x}); nothing was created there; \
+         mount the hierarchy or check for a mount on top of it"
+    )]
+    NotCgroup {
+        /// The directory.
+        path: PathBuf,
+        /// `f_type` of `man 2 statfs`.
+        magic: u64,
+    },
+    /// A control file holds something that this library does not understand.
+    #[error("{path} holds `{content}`, expected {expected}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Its content, shortened.
+        content: Box<str>,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// The host has no such controller where this process could use it.
+    #[error("this host lacks the cgroup controller `{controller}`: {absence}")]
+    Missing {
+        /// The controller.
+        controller: Controller,
+        /// Why it is absent, and the remedy.
+        absence: Absence,
+    },
+    /// A limit or an operation needs a controller that the group did not join when it was created.
+    #[error(
+        "the group {path} was created without the controller `{controller}`; ask for it when creating the group"
+    )]
+    NotJoined {
+        /// The controller.
+        controller: Controller,
+        /// One directory of the group.
+        path: PathBuf,
+    },
+    /// The host's version of cgroups has no such knob.
+    #[error("`{knob}` does not exist in cgroup {version}; {instead}")]
+    Unsupported {
+        /// The limit.
+        knob: &'static str,
+        /// The version of the hierarchy that holds the controller.
+        version: Version,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// A value that no kernel would take.
+    #[error("{knob} of {value} is invalid: {expected}")]
+    Invalid {
+        /// The limit.
+        knob: &'static str,
+        /// The value.
+        value: Box<str>,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// Version 2 forbids processes in a group that gives controllers to its children.
+    #[error(
+        "cannot enable {controllers} below {path}: processes live in that group itself, and cgroup v2 \
+         allows them only in leaves; move them to a child first, or start in a group of your own: \
+         systemd-run --scope -p Delegate=yes COMMAND"
+    )]
+    InternalProcesses {
+        /// The group that has both.
+        path: PathBuf,
+        /// What was to be enabled.
+        controllers: Controllers,
+    },
+    /// The group belongs to another user, and was not delegated to this one.
+    #[error(
+        "the cgroup {path} is owned by user {owner} and this is user {user}: {}; run as root, or in a \
+         delegated group: systemd-run --user --scope -p Delegate=yes COMMAND",
+        describe(*.source)
+    )]
+    NotDelegated {
+        /// The directory or file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// The caller's effective user.
+        user: u32,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// A relative path was given, but the caller's own group cannot be seen from here.
+    #[error(
+        "cannot place a group below this process's own group in the hierarchy of {hierarchy}: it is \
+         {why}; give an absolute cgroup path"
+    )]
+    NoOwnGroup {
+        /// The hierarchy's mount point.
+        hierarchy: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A group path that could escape from the hierarchy or that the kernel would refuse.
+    #[error("the cgroup path `{path}` is invalid: {why}")]
+    Path {
+        /// The path as given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Processes did not freeze, thaw or die in time.
+    #[error(
+        "the cgroup {path} did not become {wanted} within {tries} tries; its state is `{state}`"
+    )]
+    Stuck {
+        /// The directory.
+        path: PathBuf,
+        /// `FROZEN`, `THAWED` or `empty`.
+        wanted: &'static str,
+        /// How often it was looked at.
+        tries: u32,
+        /// What it was instead.
+        state: Box<str>,
+    },
+    /// A system call on a process or an event failed.
+    #[error("cannot {what}: {}", describe(*.source))]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: Errno,
+    },
+}
+
+impl Error {
+    /// The kernel's error number, when the kernel said no.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Error::Read { source, .. }
+            | Error::Write { source, .. }
+            | Error::Create { source, .. }
+            | Error::Open { source, .. }
+            | Error::Remove { source, .. }
+            | Error::NotDelegated { source, .. }
+            | Error::System { source, .. } => Some(*source),
+            Error::Busy { .. } => Some(Errno::EBUSY),
+            _ => None,
+        }
+    }
+
+    pub(super) fn invalid(
+        knob: &'static str,
+        value: impl ToString,
+        expected: &'static str,
+    ) -> Self {
+        Error::Invalid {
+            knob,
+            value: value.to_string().into(),
+            expected,
+        }
+    }
+
+    pub(super) fn malformed(path: &Path, content: &str, expected: &'static str) -> Self {
+        Error::Malformed {
+            path: path.into(),
+            content: content.chars().take(80).collect::<String>().into(),
+            expected,
+        }
+    }
+}
+
+/// The error in the kernel's words, in lower case so that it fits into a sentence.
+fn describe(errno: Errno) -> String {
+    errno.desc().to_lowercase()
+}
+
+/// What the reader can do about an error number, as a continuation of the sentence.
+fn hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EACCES | Errno::EPERM => {
+            "; run as root, or in a group delegated to you (systemd-run --user --scope -p Delegate=yes)"
+        }
+        Errno::ENOENT => "; the group is gone, or this kernel has no such control file",
+        Errno::ENODEV => "; the group was removed in the meantime",
+        Errno::EROFS => "; remount the cgroup file system writable, or give the container its own",
+        Errno::EINVAL => "; the kernel does not take this value here (a parent may be stricter)",
+        Errno::EBUSY => "; the group holds processes or more than the new limit",
+        Errno::ERANGE => "; the value is out of the kernel's range",
+        Errno::EOPNOTSUPP => "; this kernel or this kind of group does not support it",
+        Errno::ENOSPC => "; the hierarchy's limit of groups is reached, or cpus or mems are empty",
+        Errno::EAGAIN => "; the hierarchy's limit of depth or descendants is reached",
+        Errno::ENOSYS => "; this kernel is too old or was built without it",
+        _ => "",
+    }
+}
+
+fn pids(list: &[i32]) -> String {
+    match list {
+        [] => "the kernel (no process is listed)".into(),
+        _ => {
+            let shown: Vec<String> = list.iter().take(8).map(i32::to_string).collect();
+            let more = if list.len() > 8 { " and more" } else { "" };
+            format!("processes {}{more}", shown.join(", "))
+        }
+    }
+}

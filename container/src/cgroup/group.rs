@@ -1,0 +1,257 @@
+//! A group: one directory in each hierarchy that it needs.
+
+use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use super::directory::{Directory, PROCS};
+use super::place::{self, Site};
+use super::{
+    Controller, Controllers, Entrance, Error, Layout, Limits, Result, Stats, Version, tree,
+};
+
+/// Which controllers a group was asked to join, and with them which hierarchies.
+///
+/// ```text
+/// Group "demo" with cpu, memory and pids
+///   on v1       /sys/fs/cgroup/cpu/demo   /sys/fs/cgroup/memory/demo   /sys/fs/cgroup/pids/demo
+///   on v2       /sys/fs/cgroup/demo
+/// ```
+///
+/// A `Group` holds open descriptors, not the group itself: dropping it changes nothing.
+#[derive(Debug)]
+pub struct Group {
+    directories: Vec<Directory>,
+}
+
+impl Group {
+    /// Makes the group `path` (and its parents) in the hierarchies of `controllers`, or takes it
+    /// over where it exists. Other hierarchies are not touched: each `mkdir` costs 10 to 100 µs.
+    ///
+    /// An absolute path counts from each hierarchy's mount point, as in the OCI configuration; a
+    /// relative one from the calling process's own group (version 2: from the nearest ancestor that
+    /// may have children with these controllers, since groups with processes may not).
+    ///
+    /// # Errors
+    /// A controller that the host lacks, a path with `..`, no permission. What was made before the
+    /// error is removed again.
+    pub fn create(
+        layout: &Layout,
+        path: impl AsRef<Path>,
+        controllers: Controllers,
+    ) -> Result<Group> {
+        Group::make(layout, path.as_ref(), controllers, false)
+    }
+
+    /// As [`create`](Group::create), and with `fresh` an existing directory is an error.
+    pub(super) fn make(
+        layout: &Layout,
+        path: &Path,
+        controllers: Controllers,
+        fresh: bool,
+    ) -> Result<Group> {
+        place::check_path(path)?;
+        let mut made = Vec::new();
+        let mut directories = Vec::new();
+        for site in sites(layout, controllers)? {
+            let directory = site.directory(path);
+            match directory.and_then(|path| site.make(&path, fresh, &mut made)) {
+                Ok(directory) => directories.push(directory),
+                Err(error) => {
+                    // The children come last in the list. Somebody else may already use a parent.
+                    for path in made.iter().rev() {
+                        let _ = std::fs::remove_dir(path);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Group { directories })
+    }
+
+    /// Opens a group that exists in the hierarchies of `controllers`.
+    ///
+    /// # Errors
+    /// As [`create`](Group::create), and when a directory is not there.
+    pub fn open(
+        layout: &Layout,
+        path: impl AsRef<Path>,
+        controllers: Controllers,
+    ) -> Result<Group> {
+        place::check_path(path.as_ref())?;
+        let open = |site: Site<'_>| {
+            let path = site.directory(path.as_ref())?;
+            Directory::open(path, site.hierarchy.version, site.wanted, layout.probe)
+        };
+        let directories = sites(layout, controllers)?.into_iter().map(open);
+        Ok(Group {
+            directories: directories.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Opens a group by the directories that [`paths`](Group::paths) gave once, whatever group the
+    /// caller is in by now. Directories that are gone are left out.
+    ///
+    /// # Errors
+    /// A directory outside of every hierarchy of `layout`, or one that cannot be opened.
+    pub fn from_paths<P: AsRef<Path>>(
+        layout: &Layout,
+        paths: impl IntoIterator<Item = P>,
+        controllers: Controllers,
+    ) -> Result<Group> {
+        let mut directories = Vec::new();
+        for path in paths {
+            let path = path.as_ref();
+            let inside = |h: &&super::Hierarchy| {
+                path.strip_prefix(&h.mount_point)
+                    .is_ok_and(|rest| place::check_path(rest).is_ok())
+            };
+            // Of nested mounts the innermost one counts.
+            let depth = |h: &&super::Hierarchy| h.mount_point.components().count();
+            let hierarchy = layout.hierarchies.iter().filter(inside).max_by_key(depth);
+            let hierarchy = hierarchy.ok_or_else(|| Error::Path {
+                path: path.into(),
+                why: "it is not below any mounted cgroup hierarchy",
+            })?;
+            let here = |c: &Controller| {
+                controllers.contains(*c) && layout.home(*c).is_ok_and(|home| home == hierarchy)
+            };
+            let joined = Controller::ALL.into_iter().filter(here).collect();
+            match Directory::open(path.into(), hierarchy.version, joined, layout.probe) {
+                Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => {}
+                other => directories.push(other?),
+            }
+        }
+        Ok(Group { directories })
+    }
+
+    /// The group's directories, one for each hierarchy that it joined.
+    pub fn directories(&self) -> &[Directory] {
+        &self.directories
+    }
+
+    /// Their paths, to be written down and given to [`from_paths`](Group::from_paths) later.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.directories.iter().map(Directory::path)
+    }
+
+    /// The controllers that the group joined.
+    pub fn controllers(&self) -> Controllers {
+        let each = self.directories.iter().map(Directory::controllers);
+        each.fold(Controllers::NONE, Controllers::union)
+    }
+
+    /// The directory in which `controller` works, if the group joined it.
+    pub fn directory(&self, controller: Controller) -> Option<&Directory> {
+        self.directories
+            .iter()
+            .find(|d| d.controllers().contains(controller))
+    }
+
+    /// The same as an error for those who cannot do without.
+    pub(super) fn joined(&self, controller: Controller) -> Result<&Directory> {
+        self.directory(controller).ok_or_else(|| Error::NotJoined {
+            controller,
+            path: self.paths().next().map(PathBuf::from).unwrap_or_default(),
+        })
+    }
+
+    /// The version 2 directory for `clone3` with `CLONE_INTO_CGROUP`, which starts a child in the
+    /// group without a move. Version 1 hierarchies still need an [`Entrance`].
+    pub fn directory_fd(&self) -> Option<BorrowedFd<'_>> {
+        use std::os::fd::AsFd;
+        self.unified().map(Directory::as_fd)
+    }
+
+    pub(super) fn unified(&self) -> Option<&Directory> {
+        self.directories.iter().find(|d| d.version() == Version::V2)
+    }
+
+    /// Validates `limits` and writes what is set in them.
+    ///
+    /// # Errors
+    /// An invalid value, a controller that the group did not join, a knob that this version lacks,
+    /// or whatever the kernel says to the value. Earlier values stay written.
+    pub fn apply(&self, limits: &Limits) -> Result<()> {
+        limits.validate()?;
+        limits.apply(self)
+    }
+
+    /// Moves a process with all its threads into the group.
+    ///
+    /// The kernel stops every fork and exit on the machine for this and waits for an RCU grace
+    /// period: 7 to 15 ms on the hosts measured. A process that moves *itself* while it has one
+    /// thread needs no such wait: see [`entrance`](Group::entrance).
+    ///
+    /// # Errors
+    /// [`Error::Write`] with the directory that refused.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        if pid <= 0 {
+            return Err(Error::invalid("process number", pid, "it must be positive"));
+        }
+        self.directories
+            .iter()
+            .try_for_each(|dir| dir.write(PROCS, &pid.to_string()))
+    }
+
+    /// Opens the files by which a forked child moves itself into the group in a few µs.
+    ///
+    /// # Errors
+    /// [`Error::Write`] with the file that cannot be opened.
+    pub fn entrance(&self) -> Result<Entrance> {
+        Entrance::open(&self.directories)
+    }
+
+    /// The processes of the group and of all groups below it, each once; 0 stands for those that
+    /// live outside of the caller's pid namespace.
+    ///
+    /// # Errors
+    /// [`Error::Read`] with the file.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let mut all = BTreeSet::new();
+        for dir in &self.directories {
+            tree::each(dir, &mut |group| {
+                all.extend(group.processes()?);
+                Ok(())
+            })?;
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    /// Reads what the group has used so far.
+    ///
+    /// # Errors
+    /// [`Error::Read`] or [`Error::Malformed`] with the file.
+    pub fn stats(&self) -> Result<Stats> {
+        Stats::read(self)
+    }
+
+    /// Removes the group and all groups below it, the innermost first. Processes that are about to
+    /// end are waited for, up to two seconds. Removing what is gone already succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] with the processes that are still there.
+    pub fn remove(&self) -> Result<()> {
+        self.directories.iter().try_for_each(tree::remove)
+    }
+}
+
+/// One site for each hierarchy that has some of `controllers`.
+fn sites(layout: &Layout, controllers: Controllers) -> Result<Vec<Site<'_>>> {
+    let mut sites: Vec<(usize, Controllers)> = Vec::new();
+    for controller in controllers.iter() {
+        let home = layout
+            .index_of(controller)
+            .ok_or_else(|| layout.missing(controller))?;
+        match sites.iter_mut().find(|(index, _)| *index == home) {
+            Some((_, wanted)) => wanted.insert(controller),
+            None => sites.push((home, Controllers::of(&[controller]))),
+        }
+    }
+    let site = |(index, wanted): (usize, Controllers)| Site {
+        layout,
+        hierarchy: &layout.hierarchies[index],
+        wanted,
+    };
+    Ok(sites.into_iter().map(site).collect())
+}

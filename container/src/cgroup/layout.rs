@@ -1,0 +1,208 @@
+//! Where this host keeps its control groups: version 1, version 2, or some of both.
+//!
+//! ```text
+//! v1                               hybrid                             v2 ("unified")
+//! /sys/fs/cgroup        tmpfs      /sys/fs/cgroup         tmpfs       /sys/fs/cgroup   cgroup2
+//!   cpu,cpuacct/        cgroup       cpu/ memory/ pids/   cgroup        (one tree, all controllers)
+//!   memory/             cgroup       unified/             cgroup2
+//!   pids/  …            cgroup       (each controller in one of the two)
+//! ```
+//!
+//! Nothing is concluded from these paths, though. `/proc/self/mountinfo` says what is mounted where
+//! with which controllers, `statfs` says whether that is still true (another file system may be
+//! mounted on top; on some hosts `/sys/fs/cgroup` is a tmpfs in which `mkdir` happily makes plain
+//! directories), and `/proc/self/cgroup` says in which group of each hierarchy we are ourselves.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::controller::InV2;
+use super::directory::{Probe, errno_of};
+use super::mountinfo::{self, Mount};
+use super::{Absence, Controller, Controllers, Error, Result, Version};
+
+/// One mounted tree of groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Which interface it has.
+    pub version: Version,
+    /// Its controllers: fixed in version 1; in version 2 those that its topmost visible group has.
+    pub controllers: Controllers,
+    /// The name of a version 1 hierarchy that was given one, such as `systemd`.
+    pub name: Option<String>,
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// The directory of the group that this process is in, or why it cannot be told.
+    pub own: Result<PathBuf, &'static str>,
+}
+
+/// Which versions a host has mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// No control groups at all.
+    None,
+    /// Version 1 only.
+    V1,
+    /// Version 2 only.
+    V2,
+    /// Both, with controllers split between them.
+    Hybrid,
+}
+
+/// The hierarchies of this host, as this process sees them.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub(super) hierarchies: Vec<Hierarchy>,
+    /// Whether directories must be on a cgroup file system: always, save in unit tests that work on
+    /// a fake tree in a temporary directory.
+    pub(super) probe: Probe,
+}
+
+impl Layout {
+    /// Finds the hierarchies of this host. Costs about 100 µs; keep the result.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read. A host without control groups is not an error: its layout has no
+    /// hierarchies, and every controller is reported as missing.
+    pub fn detect() -> Result<Layout> {
+        let read = |path: &str| {
+            let failed = |error| Error::Read {
+                path: path.into(),
+                source: errno_of(&error),
+            };
+            fs::read(path).map_err(failed)
+        };
+        let mounts = mountinfo::parse(&read("/proc/self/mountinfo")?);
+        let own = match read("/proc/self/cgroup") {
+            // A kernel built without control groups has no such file.
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
+            other => other?,
+        };
+        Ok(Layout::from_parts(&mounts, &own, Probe::Magic))
+    }
+
+    /// The same from the contents of the two files of `/proc`. Mounts that `probe` does not confirm
+    /// are left out.
+    pub(super) fn from_parts(mounts: &[Mount], own: &[u8], probe: Probe) -> Layout {
+        let mut hierarchies: Vec<Hierarchy> = Vec::new();
+        // A later mount hides an earlier one on the same directory.
+        for mount in mounts.iter().rev() {
+            let Some(version) = mount.version() else {
+                continue;
+            };
+            if !probe.confirms(mount) {
+                continue;
+            }
+            let controllers = match version {
+                Version::V1 => Controllers::parse(version, &mount.super_options),
+                Version::V2 => {
+                    let list = fs::read_to_string(mount.mount_point.join("cgroup.controllers"));
+                    Controllers::parse(version, &list.unwrap_or_default())
+                }
+            };
+            let name = mount.v1_name().map(str::to_owned);
+            let path = mountinfo::own_path(own, version, &mount.super_options);
+            let own = path.and_then(|path| mount.directory_of(&path));
+            let found = Hierarchy {
+                version,
+                controllers,
+                name,
+                mount_point: mount.mount_point.clone(),
+                own,
+            };
+            // The same hierarchy may be mounted twice: keep the view that shows our own group.
+            let same = |h: &&mut Hierarchy| {
+                (h.version, h.controllers, &h.name) == (version, controllers, &found.name)
+            };
+            match hierarchies.iter_mut().find(same) {
+                Some(known) if known.own.is_err() && found.own.is_ok() => *known = found,
+                Some(_) => {}
+                None => hierarchies.push(found),
+            }
+        }
+        hierarchies.reverse();
+        Layout { hierarchies, probe }
+    }
+
+    /// All hierarchies, in the order in which they were mounted.
+    pub fn hierarchies(&self) -> &[Hierarchy] {
+        &self.hierarchies
+    }
+
+    /// Which versions are mounted. A version 1 hierarchy without controllers (systemd's) does not
+    /// make a host hybrid.
+    pub fn mode(&self) -> Mode {
+        let has = |version| {
+            let counts = |h: &&Hierarchy| version == Version::V2 || !h.controllers.is_empty();
+            let mut of_version = self.hierarchies.iter().filter(|h| h.version == version);
+            of_version.any(|h| counts(&h))
+        };
+        match (has(Version::V1), has(Version::V2)) {
+            (false, false) => Mode::None,
+            (true, false) => Mode::V1,
+            (false, true) => Mode::V2,
+            (true, true) => Mode::Hybrid,
+        }
+    }
+
+    /// The version 2 hierarchy, if it is mounted.
+    pub fn unified(&self) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|h| h.version == Version::V2)
+    }
+
+    /// The controllers that this process can find on this host, in whichever hierarchy.
+    pub fn controllers(&self) -> Controllers {
+        Controller::ALL
+            .into_iter()
+            .filter(|c| self.index_of(*c).is_some())
+            .collect()
+    }
+
+    /// The hierarchy in which `controller` works. The kernel binds a controller to one hierarchy at
+    /// a time; what every version 2 group has (freezing, device programs, accounting) is taken from
+    /// version 1 where that is mounted, since other tools look there.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] with the reason and the remedy.
+    pub fn home(&self, controller: Controller) -> Result<&Hierarchy> {
+        let index = self
+            .index_of(controller)
+            .ok_or_else(|| self.missing(controller))?;
+        Ok(&self.hierarchies[index])
+    }
+
+    pub(super) fn index_of(&self, controller: Controller) -> Option<usize> {
+        let v1 = |h: &Hierarchy| h.version == Version::V1 && h.controllers.contains(controller);
+        let v2 = |h: &Hierarchy| {
+            h.version == Version::V2
+                && (h.controllers.contains(controller) || controller.in_v2() == InV2::Always)
+        };
+        let position = |test: &dyn Fn(&Hierarchy) -> bool| self.hierarchies.iter().position(test);
+        position(&v1).or_else(|| position(&v2))
+    }
+
+    pub(super) fn missing(&self, controller: Controller) -> Error {
+        let known = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+        Error::Missing {
+            controller,
+            absence: Absence::diagnose(controller, self.mode(), &known),
+        }
+    }
+
+    /// The directory of the group `path` in `hierarchy`: absolute paths count from the mount point,
+    /// relative ones from this process's own group.
+    pub(super) fn base<'a>(&self, hierarchy: &'a Hierarchy, path: &Path) -> Result<&'a Path> {
+        if path.is_absolute() {
+            return Ok(&hierarchy.mount_point);
+        }
+        hierarchy.own.as_deref().map_err(|why| Error::NoOwnGroup {
+            hierarchy: hierarchy.mount_point.clone(),
+            why,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

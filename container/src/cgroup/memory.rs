@@ -1,0 +1,378 @@
+//! Controller `memory`: what a group may use, page cache and kernel memory included. Beyond the
+//! limit the kernel reclaims within the group, and if that is not enough it kills a process *of the
+//! group*, not of the machine.
+//!
+//! ```text
+//!                       v1                               v2
+//! hard limit            memory.limit_in_bytes            memory.max
+//! soft limit            memory.soft_limit_in_bytes       memory.low   (protection)
+//! swap                  memory.memsw.limit_in_bytes      memory.swap.max
+//!                         = memory + swap                  = swap alone
+//! use, most ever        memory.usage_in_bytes,           memory.current,
+//!                         memory.max_usage_in_bytes        memory.peak
+//! out of memory         memory.oom_control               memory.events
+//! ```
+//!
+//! Sources: `cgroup-v1/memory.rst`, `cgroup-v2.rst` ("Memory").
+
+use nix::errno::Errno;
+
+use super::directory::Directory;
+use super::value::Keyed;
+use super::{Controller, Error, Group, Limit, Result, Version};
+
+/// Bytes.
+const V1_LIMIT: &str = "memory.limit_in_bytes";
+/// Bytes of memory and swap together; missing without swap accounting.
+const V1_SWAP_LIMIT: &str = "memory.memsw.limit_in_bytes";
+/// Bytes.
+const V1_SOFT_LIMIT: &str = "memory.soft_limit_in_bytes";
+/// Bytes; deprecated, and refused by kernels since 5.16.
+const V1_KERNEL_LIMIT: &str = "memory.kmem.limit_in_bytes";
+/// Bytes of socket buffers.
+const V1_TCP_LIMIT: &str = "memory.kmem.tcp.limit_in_bytes";
+/// 0..=200, how eagerly to swap instead of dropping page cache.
+const V1_SWAPPINESS: &str = "memory.swappiness";
+/// Write 1 to make processes wait instead of killing one; read three `key value` lines.
+const V1_OOM_CONTROL: &str = "memory.oom_control";
+/// Bytes.
+const V1_USAGE: &str = "memory.usage_in_bytes";
+/// Bytes.
+const V1_PEAK: &str = "memory.max_usage_in_bytes";
+/// How often the limit was hit.
+const V1_FAILURES: &str = "memory.failcnt";
+/// Bytes of memory and swap together.
+const V1_SWAP_USAGE: &str = "memory.memsw.usage_in_bytes";
+/// Bytes.
+const V1_KERNEL_USAGE: &str = "memory.kmem.usage_in_bytes";
+
+/// Bytes or `max`.
+const V2_MAX: &str = "memory.max";
+/// Bytes that are only reclaimed when nothing unprotected is left.
+const V2_LOW: &str = "memory.low";
+/// Bytes of swap alone.
+const V2_SWAP_MAX: &str = "memory.swap.max";
+/// Bytes.
+const V2_CURRENT: &str = "memory.current";
+/// Bytes; since Linux 5.19.
+const V2_PEAK: &str = "memory.peak";
+/// Bytes.
+const V2_SWAP_CURRENT: &str = "memory.swap.current";
+/// `low`, `high`, `max`, `oom`, `oom_kill` and how often each happened.
+pub(super) const V2_EVENTS: &str = "memory.events";
+/// The same without descendants.
+const V2_EVENTS_LOCAL: &str = "memory.events.local";
+
+/// What memory is used for, in bytes (both versions, with different keys).
+const STAT: &str = "memory.stat";
+
+/// Limits of `memory`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Hard limit, in bytes, at least one page.
+    pub limit_bytes: Option<Limit>,
+    /// Memory and swap together, in bytes, as the OCI configuration counts: never below the limit.
+    /// Equal to it means no swap.
+    pub memory_and_swap_bytes: Option<Limit>,
+    /// Soft limit (version 1) or protected amount (version 2), in bytes.
+    pub reservation_bytes: Option<Limit>,
+    /// Kernel memory, in bytes; version 1 of old kernels only.
+    pub kernel_bytes: Option<Limit>,
+    /// TCP buffers, in bytes; version 1 only.
+    pub kernel_tcp_bytes: Option<Limit>,
+    /// 0 to 200; version 1 only.
+    pub swappiness: Option<u64>,
+    /// Let processes wait for memory instead of killing one; version 1 only.
+    pub disable_oom_killer: Option<bool>,
+    /// Refuse a limit below what is in use, instead of reclaiming and killing.
+    pub check_before_update: bool,
+}
+
+/// Use of memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStats {
+    /// Now, in bytes.
+    pub usage_bytes: u64,
+    /// Most ever, in bytes, where the kernel tells.
+    pub peak_bytes: Option<u64>,
+    /// The hard limit of this very group, in bytes.
+    pub limit: Option<Limit>,
+    /// Swap alone, in bytes, where it is accounted.
+    pub swap_bytes: Option<u64>,
+    /// The bound on swap alone (version 2) or on memory and swap (version 1).
+    pub swap_limit: Option<Limit>,
+    /// Kernel memory, in bytes.
+    pub kernel_bytes: Option<u64>,
+    /// Anonymous memory, in bytes, descendants included.
+    pub anonymous_bytes: u64,
+    /// Page cache, in bytes, descendants included.
+    pub file_bytes: u64,
+    /// How often an allocation hit the limit.
+    pub limit_hits: u64,
+    /// Processes killed because the group was out of memory.
+    pub oom_kills: u64,
+    /// All of `memory.stat`, with the kernel's keys.
+    pub raw: Keyed,
+}
+
+impl Memory {
+    pub(super) fn is_set(&self) -> bool {
+        let nothing = Memory {
+            check_before_update: self.check_before_update,
+            ..Memory::default()
+        };
+        *self != nothing
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        let page = page_size();
+        let bytes = [
+            ("memory limit", self.limit_bytes, page),
+            ("memory and swap limit", self.memory_and_swap_bytes, page),
+            ("memory reservation", self.reservation_bytes, 0),
+            ("kernel memory limit", self.kernel_bytes, page),
+            ("kernel TCP memory limit", self.kernel_tcp_bytes, 0),
+        ];
+        for (knob, limit, least) in bytes {
+            match limit {
+                Some(Limit::At(value)) if value > i64::MAX as u64 => {
+                    let expected = "it must fit in 63 bits; use max for no limit";
+                    return Err(Error::invalid(knob, value, expected));
+                }
+                Some(Limit::At(value)) if value < least => {
+                    let expected = "it must be at least one page (4096 bytes on most machines)";
+                    return Err(Error::invalid(knob, value, expected));
+                }
+                _ => {}
+            }
+        }
+        match self.swappiness {
+            Some(value) if value > 200 => {
+                return Err(Error::invalid(
+                    "memory swappiness",
+                    value,
+                    "it must be 0 to 200",
+                ));
+            }
+            _ => {}
+        }
+        self.swap_alone().map(|_| ())
+    }
+
+    /// Version 2 bounds swap alone: what is left of memory and swap after the memory.
+    pub(super) fn swap_alone(&self) -> Result<Option<Limit>> {
+        let knob = "memory and swap limit";
+        match (self.limit_bytes, self.memory_and_swap_bytes) {
+            // Lifting the memory limit alone lifts version 1's joint limit with it.
+            (Some(Limit::Max), None) => Ok(Some(Limit::Max)),
+            (_, None) => Ok(None),
+            (_, Some(Limit::Max)) => Ok(Some(Limit::Max)),
+            (Some(Limit::At(memory)), Some(Limit::At(both))) if both >= memory => {
+                Ok(Some(Limit::At(both - memory)))
+            }
+            (Some(Limit::At(_)), Some(Limit::At(both))) => Err(Error::invalid(
+                knob,
+                both,
+                "it must not be below the memory limit",
+            )),
+            (_, Some(Limit::At(both))) => {
+                let expected = "it needs a memory limit beside it; set both";
+                Err(Error::invalid(knob, both, expected))
+            }
+        }
+    }
+
+    pub(super) fn apply(&self, group: &Group) -> Result<()> {
+        let dir = group.joined(Controller::Memory)?;
+        if self.check_before_update {
+            self.check_usage(dir)?;
+        }
+        match dir.version() {
+            Version::V1 => self.apply_v1(dir),
+            Version::V2 => self.apply_v2(dir),
+        }
+    }
+
+    fn check_usage(&self, dir: &Directory) -> Result<()> {
+        let file = match dir.version() {
+            Version::V1 => V1_USAGE,
+            Version::V2 => V2_CURRENT,
+        };
+        match self.limit_bytes {
+            Some(Limit::At(limit)) if limit < dir.read_number(file)? => {
+                let expected = "it is below what the group uses now; end processes first, or leave \
+                                out checkBeforeUpdate";
+                Err(Error::invalid("memory limit", limit, expected))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn apply_v1(&self, dir: &Directory) -> Result<()> {
+        let memory = self.limit_bytes.map(|l| (V1_LIMIT, l.to_v1()));
+        // See `swap_alone`: an unlimited memory with a limited sum would be no lifting at all.
+        let both = match (self.limit_bytes, self.memory_and_swap_bytes) {
+            (Some(Limit::Max), None) if dir.has(V1_SWAP_LIMIT) => Some(Limit::Max),
+            (_, both) => both,
+        };
+        if both.is_some() && !dir.has(V1_SWAP_LIMIT) {
+            return Err(Error::Unsupported {
+                knob: "memory and swap limit",
+                version: Version::V1,
+                instead: "this kernel does not account swap: boot it with swapaccount=1, or leave \
+                          the limit out",
+            });
+        }
+        let both = both.map(|l| (V1_SWAP_LIMIT, l.to_v1()));
+        // The kernel insists on memory ≤ memory + swap at every moment, so when raising, the sum
+        // comes first, and when lowering, it comes last. It says which by EINVAL.
+        let (first, second) = match (&memory, &both) {
+            (Some(_), Some(_)) if self.raises(dir)? => (both, memory),
+            _ => (memory, both),
+        };
+        for (file, value) in [first, second].into_iter().flatten() {
+            dir.write(file, &value)?;
+        }
+        let limits = [
+            (V1_SOFT_LIMIT, self.reservation_bytes),
+            (V1_KERNEL_LIMIT, self.kernel_bytes),
+            (V1_TCP_LIMIT, self.kernel_tcp_bytes),
+        ];
+        for (file, limit) in limits {
+            if let Some(limit) = limit {
+                dir.write(file, &limit.to_v1())?;
+            }
+        }
+        if let Some(swappiness) = self.swappiness {
+            dir.write(V1_SWAPPINESS, &swappiness.to_string())?;
+        }
+        match self.disable_oom_killer {
+            Some(disable) => dir.write(V1_OOM_CONTROL, if disable { "1" } else { "0" }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the new sum of memory and swap is at least the old memory limit.
+    fn raises(&self, dir: &Directory) -> Result<bool> {
+        let old = dir.read_limit(V1_LIMIT)?;
+        Ok(
+            match (self.memory_and_swap_bytes.unwrap_or(Limit::Max), old) {
+                (Limit::Max, _) => true,
+                (Limit::At(_), Limit::Max) => false,
+                (Limit::At(new), Limit::At(old)) => new >= old,
+            },
+        )
+    }
+
+    fn apply_v2(&self, dir: &Directory) -> Result<()> {
+        let only_v1 = [
+            (
+                "kernel memory limit",
+                self.kernel_bytes.is_some(),
+                "memory.max counts it; leave it out",
+            ),
+            (
+                "kernel TCP memory limit",
+                self.kernel_tcp_bytes.is_some(),
+                "memory.max counts it; leave it out",
+            ),
+            (
+                "memory swappiness",
+                self.swappiness.is_some(),
+                "set vm.swappiness for the whole host, or leave it out",
+            ),
+            (
+                "disabling the OOM killer",
+                self.disable_oom_killer == Some(true),
+                "set memory.high below memory.max to slow a group down before it is killed, or leave it out",
+            ),
+        ];
+        if let Some((knob, _, instead)) = only_v1.into_iter().find(|(_, set, _)| *set) {
+            return Err(Error::Unsupported {
+                knob,
+                version: Version::V2,
+                instead,
+            });
+        }
+        // Swap first: lowering memory.max pushes pages into whatever swap is allowed.
+        if let Some(swap) = self.swap_alone()? {
+            match dir.write(V2_SWAP_MAX, &swap.to_string()) {
+                // A kernel without swap has no such file: then "no swap" and "any swap" hold already.
+                Err(error)
+                    if error.errno() == Some(Errno::ENOENT)
+                        && matches!(swap, Limit::Max | Limit::At(0)) => {}
+                other => other?,
+            }
+        }
+        for (file, limit) in [(V2_MAX, self.limit_bytes), (V2_LOW, self.reservation_bytes)] {
+            if let Some(limit) = limit {
+                dir.write(file, &limit.to_string())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the use of memory, if the group joined the controller.
+pub(super) fn stats(group: &Group) -> Result<Option<MemoryStats>> {
+    let Some(dir) = group.directory(Controller::Memory) else {
+        return Ok(None);
+    };
+    let raw = dir.read_keyed(STAT)?;
+    let get = |key: &str| raw.get(key).copied().unwrap_or(0);
+    Ok(Some(match dir.version() {
+        Version::V1 => {
+            let usage = dir.read_number(V1_USAGE)?;
+            let both = dir.optional_number(V1_SWAP_USAGE)?;
+            MemoryStats {
+                usage_bytes: usage,
+                peak_bytes: dir.optional_number(V1_PEAK)?,
+                limit: dir.optional_limit(V1_LIMIT)?,
+                swap_bytes: both.map(|both| both.saturating_sub(usage)),
+                swap_limit: dir.optional_limit(V1_SWAP_LIMIT)?,
+                kernel_bytes: dir.optional_number(V1_KERNEL_USAGE)?,
+                anonymous_bytes: get("total_rss"),
+                file_bytes: get("total_cache"),
+                limit_hits: dir.optional_number(V1_FAILURES)?.unwrap_or(0),
+                oom_kills: oom_kills(dir)?,
+                raw,
+            }
+        }
+        Version::V2 => MemoryStats {
+            usage_bytes: dir.read_number(V2_CURRENT)?,
+            peak_bytes: dir.optional_number(V2_PEAK)?,
+            limit: dir.optional_limit(V2_MAX)?,
+            swap_bytes: dir.optional_number(V2_SWAP_CURRENT)?,
+            swap_limit: dir.optional_limit(V2_SWAP_MAX)?,
+            kernel_bytes: raw.get("kernel").copied(),
+            anonymous_bytes: get("anon"),
+            file_bytes: get("file"),
+            limit_hits: dir
+                .optional_keyed(V2_EVENTS)?
+                .get("max")
+                .copied()
+                .unwrap_or(0),
+            oom_kills: oom_kills(dir)?,
+            raw,
+        },
+    }))
+}
+
+/// How many processes of the group (version 2: or of its descendants) the kernel killed for want of
+/// memory.
+pub(super) fn oom_kills(dir: &Directory) -> Result<u64> {
+    let file = match dir.version() {
+        Version::V1 => V1_OOM_CONTROL,
+        Version::V2 if dir.has(V2_EVENTS) => V2_EVENTS,
+        Version::V2 => V2_EVENTS_LOCAL,
+    };
+    Ok(dir.read_keyed(file)?.get("oom_kill").copied().unwrap_or(0))
+}
+
+fn page_size() -> u64 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    size.ok()
+        .flatten()
+        .and_then(|s| u64::try_from(s).ok())
+        .unwrap_or(4096)
+}
