@@ -8,6 +8,7 @@ pub mod guest;
 pub mod print;
 pub mod ring0;
 mod support;
+pub mod work;
 
 /// Names the function where ring 3 begins: `fn(&[&str]) -> u8`, from arguments to exit status.
 #[macro_export]

@@ -66,6 +66,7 @@ pub enum BuildError {
 pub struct TablePool {
     region: Range<Gpa>,
     next: Gpa,
+    zero: bool,
 }
 
 impl TablePool {
@@ -80,6 +81,17 @@ impl TablePool {
         Self {
             next: start,
             region,
+            zero: true,
+        }
+    }
+
+    /// As [`new`](Self::new), for a region that is known to hold zeros, as fresh guest memory
+    /// does: pages are handed out as they are, and none is touched before its time.
+    #[must_use]
+    pub fn zeroed(region: Range<Gpa>) -> Self {
+        Self {
+            zero: false,
+            ..Self::new(region)
         }
     }
 
@@ -94,7 +106,8 @@ impl TablePool {
             let pages = self.used();
             return Err(BuildError::OutOfTables { pages });
         }
-        for offset in (0..PAGE_BYTES).step_by(8) {
+        let words = if self.zero { PAGE_BYTES } else { 0 };
+        for offset in (0..words).step_by(8) {
             let at = Gpa(table.0 + offset);
             memory
                 .write_u64(at, 0)
@@ -110,6 +123,9 @@ impl TablePool {
         (self.next.0 - self.region.start.0) / PAGE_BYTES
     }
 }
+
+/// What an entry that points to a table allows: everything, so that the page's entry decides.
+const TABLE_FLAGS: Flags = Flags::PRESENT.union(Flags::WRITABLE).union(Flags::USER);
 
 /// Builds one tree of page tables in guest memory.
 ///
@@ -142,7 +158,18 @@ impl<'m, M: PhysicalMemory> Builder<'m, M> {
     /// # Errors
     /// As [`TablePool::take`]: the top table is taken at once.
     pub fn new(memory: &'m M, levels: Levels, region: Range<Gpa>) -> Result<Self, BuildError> {
-        let mut tables = TablePool::new(region);
+        Self::with_tables(memory, levels, TablePool::new(region))
+    }
+
+    /// An empty tree, whose tables come from a pool of the caller's making.
+    ///
+    /// # Errors
+    /// As [`TablePool::take`]: the top table is taken at once.
+    pub fn with_tables(
+        memory: &'m M,
+        levels: Levels,
+        mut tables: TablePool,
+    ) -> Result<Self, BuildError> {
         Ok(Self {
             memory,
             levels,
@@ -225,6 +252,33 @@ impl<'m, M: PhysicalMemory> Builder<'m, M> {
         Ok(())
     }
 
+    /// Makes the last-level tables for a range that is to be mapped later, page by page, by
+    /// somebody else: they follow one another, so that the entry of the range's page `n` is at
+    /// `8 n` from the address returned.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map) with 2 MiB pages.
+    pub fn reserve(&mut self, address: Gva, bytes: u64) -> Result<Gpa, BuildError> {
+        let size = PageSize::Mib2;
+        for value in [address.0, bytes] {
+            if value & (size.bytes() - 1) != 0 {
+                return Err(BuildError::Misaligned { value, size });
+            }
+        }
+        self.check_range(address, Gpa(0), bytes)?;
+        let first = self.tables.next;
+        for _ in 0..bytes / size.bytes() {
+            self.tables.take(self.memory)?;
+        }
+        for number in 0..bytes / size.bytes() {
+            let from = Gva(address.0 + number * size.bytes());
+            let table = Gpa(first.0 + number * PAGE_BYTES);
+            self.check_free(from, size)?;
+            self.put(from, size.level(), Entry::table(table, TABLE_FLAGS))?;
+        }
+        Ok(first)
+    }
+
     /// The checks that need no table. The lengths are inclusive, so that the last byte may be the
     /// last there is.
     fn check_range(&self, start: Gva, target: Gpa, bytes: u64) -> Result<(), BuildError> {
@@ -276,8 +330,7 @@ impl<'m, M: PhysicalMemory> Builder<'m, M> {
                 table = above.address(level);
             } else {
                 let new = self.tables.take(self.memory)?;
-                let flags = Flags::PRESENT | Flags::WRITABLE | Flags::USER;
-                self.write(table, level, address, Entry::table(new, flags))?;
+                self.write(table, level, address, Entry::table(new, TABLE_FLAGS))?;
                 table = new;
             }
             level = below;

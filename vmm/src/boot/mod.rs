@@ -1,0 +1,7 @@
+//! From a file to a guest's first instruction: what a boot loader and firmware would do.
+
+pub mod bare;
+pub mod image;
+mod tables;
+
+pub use image::{Image, ImageError};

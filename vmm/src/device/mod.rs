@@ -1,0 +1,16 @@
+//! Devices: what stands behind ports and memory-mapped registers.
+//!
+//! A device is a pure structure, generic over where its output goes, so that a test gives it a
+//! `Vec<u8>`. It sees offsets into its own range, never the machine.
+
+mod bus;
+mod debug_exit;
+mod hypercall;
+mod i8042;
+mod serial;
+
+pub use bus::{Bus, Buses, Device, Overlap};
+pub use debug_exit::DebugExit;
+pub use hypercall::{Hypercalls, Streams};
+pub use i8042::I8042;
+pub use serial::{SerialPort, SharedOutput};

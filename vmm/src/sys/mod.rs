@@ -1,0 +1,10 @@
+//! The only unsafe code of this crate: KVM's ioctls, `memfd_create`, streams, signals and timers. Each
+//! function wraps one of them and is safe for every input that its signature admits.
+#![expect(unsafe_code, reason = "system calls and ioctls have no other form")]
+
+pub mod kvm;
+pub mod memfd;
+pub mod signal;
+pub mod stream;
+pub mod vcpu;
+pub mod vm;

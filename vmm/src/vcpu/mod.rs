@@ -1,0 +1,3 @@
+//! The virtual processor's state: how it enters long mode, and the loop that runs it.
+
+pub mod long_mode;
