@@ -1,2 +1,32 @@
-//! The command line.
-fn main() {}
+//! The command line: parses, calls a library, renders. No logic lives here.
+
+mod commands;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Two isolation models in one ring: a KVM virtual machine and a container, built from scratch,
+/// measured head to head.
+#[derive(Parser)]
+#[command(name = "ringside", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(commands::run::Args),
+    Vm(commands::vm::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => commands::run::run(&args),
+        Command::Vm(args) => commands::vm::run(&args),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("ringside: {failure}");
+        failure.exit_code()
+    })
+}

@@ -1,0 +1,69 @@
+//! How a command fails: with a message for people and a status for scripts.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+/// What went wrong, and which exit status says so.
+#[derive(Debug)]
+pub struct Failure {
+    error: Box<dyn Error>,
+    status: u8,
+}
+
+/// The command failed.
+const FAILED: u8 = 1;
+/// The command line makes no sense.
+const BAD_USAGE: u8 = 2;
+/// `ringside run` itself failed, as opposed to the command that it ran (as `env` and `chroot` do).
+const RUN_FAILED: u8 = 125;
+
+impl Failure {
+    /// A wrong value on the command line.
+    pub fn usage(error: impl Into<Box<dyn Error>>) -> Failure {
+        Failure {
+            error: error.into(),
+            status: BAD_USAGE,
+        }
+    }
+
+    /// A failure before a command of the user's began.
+    pub fn of_run(error: impl Into<Box<dyn Error>>) -> Failure {
+        Failure {
+            error: error.into(),
+            status: RUN_FAILED,
+        }
+    }
+
+    /// The status to exit with.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.status)
+    }
+}
+
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure {
+            error: error.into(),
+            status: FAILED,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.error)?;
+        let mut shown = self.error.to_string();
+        let mut source = self.error.source();
+        // Most messages tell their cause already.
+        while let Some(error) = source {
+            let text = error.to_string();
+            if !shown.contains(&text) {
+                write!(f, ": {text}")?;
+                shown.push_str(&text);
+            }
+            source = error.source();
+        }
+        Ok(())
+    }
+}

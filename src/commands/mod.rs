@@ -1,0 +1,7 @@
+//! One file a command.
+
+pub mod failure;
+pub mod run;
+pub mod vm;
+
+pub use failure::Failure;
