@@ -1,3 +1,4 @@
 //! container
 
 pub mod cgroup;
+pub mod survey;
