@@ -1,0 +1,77 @@
+//! What a plan has to know of the host.
+
+use nix::errno::Errno;
+
+use crate::mount::table::{self, Mount};
+use crate::sys;
+
+/// The capabilities that putting a container together takes without a user namespace:
+/// SETPCAP, NET_ADMIN, SYS_ADMIN, MKNOD.
+const NEEDED_CAPABILITIES: u64 = 1 << 8 | 1 << 12 | 1 << 21 | 1 << 27;
+
+/// Facts about the calling process and its host.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Effective user number.
+    pub user: u32,
+    /// Effective group number.
+    pub group: u32,
+    /// Effective capabilities, a bit for each.
+    pub capabilities: u64,
+    /// Whether no user namespace is needed.
+    pub is_privileged: bool,
+    /// The caller's mount table.
+    pub mounts: Vec<Mount>,
+}
+
+/// The host could not be looked at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No mount table.
+    #[error(transparent)]
+    Mounts(#[from] table::Error),
+    /// `capget` failed.
+    #[error("cannot read the capabilities of this process: {0}")]
+    Capabilities(#[source] Errno),
+}
+
+impl Host {
+    /// Looks at the host.
+    ///
+    /// # Errors
+    /// When `/proc` is not what it should be.
+    pub fn read() -> Result<Self, Error> {
+        let user = nix::unistd::geteuid().as_raw();
+        let capabilities = sys::effective_capabilities().map_err(Error::Capabilities)?;
+        Ok(Self {
+            user,
+            group: nix::unistd::getegid().as_raw(),
+            capabilities,
+            is_privileged: user == 0 && capabilities & NEEDED_CAPABILITIES == NEEDED_CAPABILITIES,
+            mounts: table::read()?,
+        })
+    }
+
+    /// What root of a container starts with: everything in a user namespace of its own, the caller's
+    /// otherwise.
+    pub fn root_capabilities(&self) -> u64 {
+        if self.is_privileged {
+            self.capabilities
+        } else {
+            u64::MAX
+        }
+    }
+
+    /// A privileged host with nothing but a root.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            user: 0,
+            group: 0,
+            capabilities: u64::MAX,
+            is_privileged: true,
+            mounts: table::parse(b"1 0 8:1 / / rw - ext4 a rw\n").unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The container's first process. It takes its steps of the plan, starts the command, and then does
+//! what every PID 1 has to: reap whom others left behind, pass signals on, and go when its work ends
+//! (`man 7 pid_namespaces`, "The namespace init process"). The kernel kills whoever is left.
+//!
+//! Everything here runs between `clone3` and the end of the process in a copy of the runtime's memory,
+//! and so must not allocate, lock or panic.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::mount::{mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Pid, chdir, mkdir, pivot_root, sethostname, symlinkat};
+
+use super::diagnose::diagnose;
+use super::report::Report;
+use crate::execute::{Kernel, perform};
+use crate::plan::Plan;
+use crate::plan::call::Call;
+use crate::plan::step::Actor;
+use crate::sys::{self, Program, SpawnError};
+
+/// What init has from the runtime.
+#[derive(Debug)]
+pub struct Inheritance<'a> {
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// Where to report, and where the runtime says to go on.
+    pub channel: BorrowedFd<'a>,
+    /// Becomes readable when the runtime ends.
+    pub runtime: BorrowedFd<'a>,
+    /// The signal mask that the command gets.
+    pub mask: SigSet,
+    /// Whether every step is reported, or only a failure.
+    pub tells_steps: bool,
+    /// Whether the thread that cloned init may end before the container.
+    pub outlives_thread: bool,
+}
+
+/// Takes init's steps, then looks after the command; returns init's own exit status.
+pub fn run(inheritance: &Inheritance<'_>, program: &mut Program) -> i32 {
+    let mut kernel = Child {
+        inheritance,
+        program,
+        command: None,
+        not_executed: None,
+        umask: None,
+    };
+    for (index, step) in inheritance.plan.steps_of(Actor::Init) {
+        let index = index as u16;
+        let before = inheritance.tells_steps.then(now);
+        match perform(&mut kernel, step) {
+            Ok(outcome) => {
+                if let Some(before) = before {
+                    let nanoseconds = now().saturating_sub(before);
+                    Report::Step {
+                        step: index,
+                        outcome,
+                        nanoseconds,
+                    }
+                    .send(inheritance.channel);
+                }
+            }
+            Err((call, errno)) => {
+                let report = match kernel.not_executed {
+                    Some(failure) => explain(kernel.program, failure),
+                    None => Report::Failed {
+                        step: index,
+                        call,
+                        errno,
+                    },
+                };
+                report.send(inheritance.channel);
+                return 125;
+            }
+        }
+    }
+    let Some(command) = kernel.command else {
+        return 125;
+    };
+    Report::Started.send(inheritance.channel);
+    if inheritance.outlives_thread {
+        // From here on the runtime's descriptor tells when it ends.
+        let _ = prctl::set_pdeathsig(None);
+    }
+    look_after(command, inheritance)
+}
+
+/// Monotonic time in nanoseconds; without a system call.
+fn now() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .unwrap_or(TimeSpec::new(0, 0));
+    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+}
+
+fn explain(program: &Program, failure: SpawnError) -> Report {
+    match program.candidates().get(failure.candidate) {
+        Some(path) => Report::NotExecuted {
+            candidate: failure.candidate as u16,
+            errno: failure.errno,
+            diagnosis: diagnose(path, failure.errno),
+        },
+        None => Report::Failed {
+            step: u16::MAX,
+            call: 0,
+            errno: failure.errno,
+        },
+    }
+}
+
+/// Waits until the command ends, and reports how.
+fn look_after(command: Pid, inheritance: &Inheritance<'_>) -> i32 {
+    // Outside the terminal's session, signals typed there reach the command and not init as well.
+    let _ = nix::unistd::setsid();
+    let Ok(signals) = SignalFd::with_flags(
+        &SigSet::all(),
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    ) else {
+        return 125;
+    };
+    loop {
+        // Children first: the command may have ended before the descriptor was there.
+        if let Some(wait_status) = reap(command) {
+            Report::Ended { wait_status }.send(inheritance.channel);
+            return 0;
+        }
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut ready = [readable(signals.as_fd()), readable(inheritance.runtime)];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return 125,
+        }
+        if ready[1].any() == Some(true) {
+            return 125;
+        }
+        while let Ok(Some(signal)) = signals.read_signal() {
+            if signal.ssi_signo as i32 != libc::SIGCHLD {
+                sys::kill(command, signal.ssi_signo as i32);
+            }
+        }
+    }
+}
+
+/// Waits for every child that has ended; gives the command's wait status if it is among them.
+fn reap(command: Pid) -> Option<i32> {
+    loop {
+        match sys::wait_any() {
+            Some((pid, wait_status)) if pid == command => return Some(wait_status),
+            Some(_) => {}
+            None => return None,
+        }
+    }
+}
+
+/// The kernel as init asks it.
+struct Child<'a> {
+    inheritance: &'a Inheritance<'a>,
+    program: &'a mut Program,
+    command: Option<Pid>,
+    not_executed: Option<SpawnError>,
+    /// The caller's, while a step uses another.
+    umask: Option<Mode>,
+}
+
+impl Kernel for Child<'_> {
+    fn call(&mut self, call: &Call) -> Result<(), Errno> {
+        match call {
+            Call::AwaitRelease => self.await_release(),
+            Call::CloseDescriptors => close_all_but([
+                self.inheritance.channel.as_raw_fd(),
+                self.inheritance.runtime.as_raw_fd(),
+            ]),
+            Call::DieWithRuntime => prctl::set_pdeathsig(Signal::SIGKILL),
+            Call::NotDumpable => prctl::set_dumpable(false),
+            Call::NewKeyring => match sys::new_session_keyring() {
+                // A kernel without keyrings has no keys to leave behind.
+                Err(Errno::ENOSYS) => Ok(()),
+                other => other,
+            },
+            Call::Unshare { namespaces } => sys::unshare(namespaces.flags()),
+            Call::Mount {
+                source,
+                target,
+                kind,
+                flags,
+                data,
+            } => mount(
+                source.as_deref(),
+                target.as_c_str(),
+                kind.as_deref(),
+                *flags,
+                data.as_deref(),
+            ),
+            Call::Unmount { target, flags } => umount2(target.as_c_str(), *flags),
+            Call::PivotRoot { new_root, put_old } => {
+                pivot_root(new_root.as_c_str(), put_old.as_c_str())
+            }
+            Call::Umask { mask } => {
+                let before = umask(Mode::from_bits_truncate(*mask));
+                self.umask.get_or_insert(before);
+                Ok(())
+            }
+            Call::RestoreUmask => {
+                self.umask.take().map(umask);
+                Ok(())
+            }
+            Call::ChangeDirectory { path } => chdir(path.as_c_str()),
+            Call::MakeDirectory { path, mode } => {
+                mkdir(path.as_c_str(), Mode::from_bits_truncate(*mode))
+            }
+            Call::MakeFile { path } => {
+                let flags = OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+                openat(
+                    AT_FDCWD,
+                    path.as_c_str(),
+                    flags,
+                    Mode::from_bits_truncate(0o666),
+                )
+                .map(drop)
+            }
+            Call::MakeDevice {
+                path,
+                device: (major, minor),
+            } => {
+                let device = makedev(u64::from(*major), u64::from(*minor));
+                mknod(
+                    path.as_c_str(),
+                    SFlag::S_IFCHR,
+                    Mode::from_bits_truncate(0o666),
+                    device,
+                )
+            }
+            Call::Link { target, path } => symlinkat(target.as_c_str(), AT_FDCWD, path.as_c_str()),
+            Call::SetHostname { name } => sethostname(OsStr::from_bytes(name.to_bytes())),
+            Call::LoopbackUp => sys::loopback_up(),
+            Call::LimitCapabilities { keep } => {
+                sys::drop_bounding(*keep)?;
+                sys::set_capabilities(*keep)
+            }
+            Call::NoNewPrivileges => prctl::set_no_new_privs(),
+            Call::Execute => match sys::spawn(self.program, &self.inheritance.mask) {
+                Ok(pid) => {
+                    self.command = Some(pid);
+                    Ok(())
+                }
+                Err(failure) => {
+                    self.not_executed = Some(failure);
+                    Err(failure.errno)
+                }
+            },
+            // The runtime's own; a plan that gives them to init is wrong, and says so.
+            Call::CreateGroup
+            | Call::LimitGroup
+            | Call::Clone3 { .. }
+            | Call::WriteProc { .. }
+            | Call::EnterGroup
+            | Call::Release => Err(Errno::ENOSYS),
+        }
+    }
+}
+
+impl Child<'_> {
+    fn await_release(&self) -> Result<(), Errno> {
+        let mut byte = [0];
+        loop {
+            match nix::unistd::read(self.inheritance.channel, &mut byte) {
+                Ok(1) => return Ok(()),
+                Ok(_) => return Err(Errno::EPIPE),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+/// Closes every descriptor past the standard streams, except two.
+fn close_all_but(mut keep: [RawFd; 2]) -> Result<(), Errno> {
+    keep.sort_unstable();
+    let mut first = 3;
+    for kept in keep.into_iter().filter_map(|fd| u32::try_from(fd).ok()) {
+        if kept > first {
+            sys::close_range(first, kept - 1)?;
+        }
+        first = first.max(kept + 1);
+    }
+    sys::close_range(first, u32::MAX)
+}

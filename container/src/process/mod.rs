@@ -1,0 +1,15 @@
+//! The two processes that make a container, and the command: the runtime outside, init inside.
+//!
+//! ```text
+//! runtime ──clone3──▶ init (PID 1) ──vfork, execve──▶ command
+//!    ▲  signals ──────────▶ │ ───────────────────────────▶ │
+//!    └── reports, status ── │ ◀── wait ─────────────────── │
+//! ```
+//!
+//! Init is a copy of the runtime, not a program of its own: nothing has to be found, loaded or linked.
+
+pub mod diagnose;
+pub mod init;
+pub mod report;
+pub mod status;
+pub mod supervise;

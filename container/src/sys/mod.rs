@@ -1,0 +1,70 @@
+//! The system calls that `nix` does not wrap, or not in a way that a freshly cloned child may use: the
+//! only unsafe code of this crate. Nothing here allocates, so that all of it may be called between
+//! `clone3` and `execve`.
+#![expect(unsafe_code, reason = "system calls without a safe wrapper elsewhere")]
+
+mod capability;
+mod clone;
+mod descriptor;
+mod network;
+mod spawn;
+
+pub use capability::{drop_bounding, effective_capabilities, set_capabilities};
+pub use clone::{Clone3, Cloned, clone3};
+pub use descriptor::{close_range, pidfd_open, pidfd_send_signal, socket_pair};
+pub use network::loopback_up;
+pub use spawn::{Program, SpawnError, spawn};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+/// The result of a raw system call: -1 means that `errno` says why.
+fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
+    if result == -1 {
+        Err(Errno::last())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Joins a new, empty session keyring (`man 2 keyctl`, `KEYCTL_JOIN_SESSION_KEYRING`).
+///
+/// # Errors
+/// `ENOSYS` when the kernel has no keyrings, `EDQUOT` when the user has too many.
+pub fn new_session_keyring() -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring; the call touches no memory of ours.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<u8>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Moves the caller into new namespaces (`man 2 unshare`).
+///
+/// # Errors
+/// `EPERM` without the privilege for a namespace, `ENOSPC` past a limit of `/proc/sys/user`.
+pub fn unshare(namespaces: i32) -> Result<(), Errno> {
+    // SAFETY: the call takes an integer. Only `CLONE_NEW…` flags come here, none that would take
+    // descriptors or memory from other threads.
+    check(unsafe { libc::unshare(namespaces) }.into()).map(drop)
+}
+
+/// Sends any signal, a real-time one too (`nix` has no names for those). A process that has ended is
+/// not an error: it will be waited for.
+pub fn kill(pid: Pid, signal: i32) {
+    // SAFETY: the call takes integers.
+    unsafe { libc::kill(pid.as_raw(), signal) };
+}
+
+/// A child that has ended and its wait status, real-time signals included; none if all live or none is left.
+pub fn wait_any() -> Option<(Pid, i32)> {
+    let mut wait_status = 0;
+    // SAFETY: `waitpid` writes one integer, which lives across the call.
+    let pid = unsafe { libc::waitpid(-1, &raw mut wait_status, libc::WNOHANG) };
+    (pid > 0).then(|| (Pid::from_raw(pid), wait_status))
+}
