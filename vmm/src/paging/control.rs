@@ -148,25 +148,44 @@ impl Paging {
     #[must_use]
     pub fn reserved_bits(&self, entry: Entry, level: Level) -> u64 {
         let processor = &self.processor;
-        let width = u32::from(processor.physical_bits.clamp(32, 52));
-        let mut reserved = if width < 52 { bits(width, 51) } else { 0 };
-        if !self.no_execute {
-            reserved |= Flags::NO_EXECUTE.bits();
-        }
-        reserved |= match level {
-            Level::Pml4 | Level::Pml5 if processor.top_global_reserved => {
-                Flags::HUGE.bits() | Flags::GLOBAL.bits()
-            }
-            Level::Pml4 | Level::Pml5 => Flags::HUGE.bits(),
-            Level::Pdpt if !processor.gigabyte_pages => Flags::HUGE.bits(),
-            Level::Pdpt | Level::Pd => match entry.page_size(level) {
-                Some(PageSize::Gib1) => bits(13, 29),
-                Some(PageSize::Mib2) => bits(13, 20),
-                _ => 0,
-            },
-            Level::Pt => 0,
-        };
+        let reserved = self.reserved_everywhere()
+            | match level {
+                Level::Pml4 | Level::Pml5 if processor.top_global_reserved => {
+                    Flags::HUGE.bits() | Flags::GLOBAL.bits()
+                }
+                Level::Pml4 | Level::Pml5 => Flags::HUGE.bits(),
+                Level::Pdpt if !processor.gigabyte_pages => Flags::HUGE.bits(),
+                Level::Pdpt | Level::Pd => match entry.page_size(level) {
+                    Some(PageSize::Gib1) => bits(13, 29),
+                    Some(PageSize::Mib2) => bits(13, 20),
+                    _ => 0,
+                },
+                Level::Pt => 0,
+            };
         entry.raw() & reserved
+    }
+
+    /// The bits that are reserved in entries of every level.
+    fn reserved_everywhere(&self) -> u64 {
+        let width = u32::from(self.processor.physical_bits.clamp(32, 52));
+        let above_width = if width < 52 { bits(width, 51) } else { 0 };
+        if self.no_execute {
+            above_width
+        } else {
+            above_width | Flags::NO_EXECUTE.bits()
+        }
+    }
+
+    /// An entry without any of these bits has no reserved bit at any level: one test instead of
+    /// [`reserved_bits`](Self::reserved_bits) for nearly every entry.
+    pub(super) fn suspicious_bits(&self) -> u64 {
+        self.reserved_everywhere()
+            | Flags::HUGE.bits()
+            | if self.processor.top_global_reserved {
+                Flags::GLOBAL.bits()
+            } else {
+                0
+            }
     }
 
     /// Whether a fetch sets the I/D bit of a page fault's error code: only where a fetch can be

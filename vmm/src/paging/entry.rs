@@ -207,7 +207,7 @@ impl fmt::Display for Letters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(entry, level) = *self;
         let bit_7 = if level == Level::Pt { "T" } else { "H" };
-        for (flag, letter) in [
+        let columns = [
             (Flags::PRESENT, "P"),
             (Flags::WRITABLE, "W"),
             (Flags::USER, "U"),
@@ -216,12 +216,9 @@ impl fmt::Display for Letters {
             (Flags::HUGE, bit_7),
             (Flags::GLOBAL, "G"),
             (Flags::NO_EXECUTE, "NX"),
-        ] {
-            let separator = if flag == Flags::PRESENT { "" } else { " " };
-            let shown = if entry.has(flag) { letter } else { "." };
-            write!(f, "{separator}{shown}")?;
-        }
-        Ok(())
+        ];
+        let shown = columns.map(|(flag, letter)| if entry.has(flag) { letter } else { "." });
+        f.pad(&shown.join(" "))
     }
 }
 

@@ -8,6 +8,9 @@ mod entry;
 mod fault;
 mod level;
 mod memory;
+mod nested;
+mod picture;
+mod second;
 mod walk;
 
 pub use build::{BuildError, Builder, TablePool};
@@ -16,4 +19,6 @@ pub use entry::{Entry, Flags, Letters};
 pub use fault::{Access, Cause, ErrorCode, Fault, Kind, PageFault, Privilege};
 pub use level::{ENTRIES, Level, Levels, PageSize};
 pub use memory::{PhysicalMemory, VecMemory};
+pub use nested::{NestedFault, NestedTranslation, NestedWalk, nested_references};
+pub use second::{Backing, NestedTables, SecondLevel, Slot, Slots};
 pub use walk::{Rights, Step, Translation, Walk};

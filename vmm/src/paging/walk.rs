@@ -12,7 +12,7 @@ use super::memory::PhysicalMemory;
 use crate::memory::{Gpa, Gva};
 
 /// How often a walk that marks entries starts again because another processor changed one.
-const ATTEMPTS: usize = 16;
+pub(super) const ATTEMPTS: usize = 16;
 
 /// One step of a walk: the entry that was read in one table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl Paging {
     ) -> Walk {
         let mut walk = self.walk(memory, address, access);
         for _ in 0..ATTEMPTS {
-            if walk.outcome.is_err() || self.mark(memory, &mut walk) {
+            if self.mark(memory, &mut walk) {
                 return walk;
             }
             walk = self.walk(memory, address, access);
@@ -177,6 +177,7 @@ impl Paging {
         // Rights are and-ed over the levels; no-execute is or-ed.
         let mut all = u64::MAX;
         let mut any = 0;
+        let suspicious = self.suspicious_bits();
         loop {
             let index = level.index(walk.address) as u16;
             let mut step = Step {
@@ -197,9 +198,11 @@ impl Paging {
             if !entry.is_present() {
                 return Err(self.refuse(walk, level, Cause::NotPresent));
             }
-            let reserved = self.reserved_bits(entry, level);
-            if reserved != 0 {
-                return Err(self.refuse(walk, level, Cause::Reserved(reserved)));
+            if raw & suspicious != 0 {
+                let reserved = self.reserved_bits(entry, level);
+                if reserved != 0 {
+                    return Err(self.refuse(walk, level, Cause::Reserved(reserved)));
+                }
             }
             all &= entry.raw();
             any |= entry.raw();
@@ -263,8 +266,11 @@ impl Paging {
         })
     }
 
-    /// Sets accessed and dirty bits along a walk that succeeded. False: an entry changed meanwhile.
+    /// Sets accessed and dirty bits along the walk if it succeeded. False: an entry changed meanwhile.
     pub(super) fn mark(&self, memory: &impl PhysicalMemory, walk: &mut Walk) -> bool {
+        if walk.outcome.is_err() {
+            return true;
+        }
         let last = usize::from(walk.count) - 1;
         for (number, step) in walk.steps[..=last].iter_mut().enumerate() {
             let marked = marked(
