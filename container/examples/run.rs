@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ringside_container::plan::step::Step;
-use ringside_container::{Config, Observer, StepOutcome, run};
+use ringside_container::{Config, Limits, Observer, StepOutcome, run};
 
 struct Story;
 
@@ -17,8 +17,19 @@ impl Observer for Story {
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
     let is_quiet = arguments.next_if(|it| it == "--quiet").is_some();
+    let mut limits = Limits::default();
+    let mut number = |name: &str| {
+        arguments.next_if(|it| it == name)?;
+        arguments.next()?.to_str()?.parse::<u64>().ok()
+    };
+    limits.cpus = number("--cpus").map(|cpus| cpus as f64);
+    limits.memory_bytes = number("--memory");
+    limits.pids = number("--pids");
     arguments.next_if(|it| it == "--");
-    let config = Config::like_caller(arguments);
+    let config = Config {
+        limits,
+        ..Config::like_caller(arguments)
+    };
     match if is_quiet {
         run(&config, &mut ())
     } else {

@@ -4,6 +4,8 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use crate::cgroup::{self, CpuWeight, Limit};
+
 /// The longest hostname that the kernel takes (`__NEW_UTS_LEN`, `man 2 sethostname`).
 pub const HOSTNAME_MAX_BYTES: usize = 64;
 
@@ -143,6 +145,20 @@ impl Limits {
     /// Whether nothing is limited.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The same in the terms of cgroups; a quota counts in periods of 100 ms.
+    pub(crate) fn for_group(&self) -> cgroup::Limits {
+        const PERIOD_US: u64 = 100_000;
+        let mut limits = cgroup::Limits::default();
+        limits.cpu.weight = self.cpu_weight.map(CpuWeight::Weight);
+        limits.cpu.quota_us = self
+            .cpus
+            .map(|cpus| Limit::At((cpus * PERIOD_US as f64).round() as u64));
+        limits.cpu.period_us = self.cpus.map(|_| PERIOD_US);
+        limits.memory.limit_bytes = self.memory_bytes.map(Limit::At);
+        limits.pids.max = self.pids.map(Limit::At);
+        limits
     }
 
     fn validate(&self) -> Result<(), Error> {

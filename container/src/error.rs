@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use nix::errno::Errno;
 
+use crate::cgroup;
 use crate::host;
 use crate::plan::step::{Actor, Step};
 use crate::plan::{self, Plan};
@@ -37,6 +38,17 @@ pub enum Error {
         /// What the reader can do, beginning with `; `; empty when nobody knows.
         remedy: &'static str,
     },
+    /// A cgroup could not be made or limited.
+    #[error("runtime cannot {what}: {source}")]
+    Cgroup {
+        /// What the step does.
+        what: String,
+        /// Why not.
+        source: cgroup::Error,
+    },
+    /// A cgroup could not be read or removed.
+    #[error(transparent)]
+    Group(#[from] cgroup::Error),
     /// The command could not be executed.
     #[error(transparent)]
     NotExecuted(#[from] NotExecuted),

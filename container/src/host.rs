@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 
+use crate::cgroup::{self, Layout};
 use crate::mount::table::{self, Mount};
 use crate::sys;
 
@@ -22,6 +23,8 @@ pub struct Host {
     pub is_privileged: bool,
     /// The caller's mount table.
     pub mounts: Vec<Mount>,
+    /// Where its cgroups are; looked for only when a container is to be limited.
+    pub cgroups: Option<Layout>,
 }
 
 /// The host could not be looked at.
@@ -31,17 +34,20 @@ pub enum Error {
     /// No mount table.
     #[error(transparent)]
     Mounts(#[from] table::Error),
+    /// No table of cgroups.
+    #[error(transparent)]
+    Cgroups(#[from] cgroup::Error),
     /// `capget` failed.
     #[error("cannot read the capabilities of this process: {0}")]
     Capabilities(#[source] Errno),
 }
 
 impl Host {
-    /// Looks at the host.
+    /// Looks at the host, at its cgroups only if they are `wanted`.
     ///
     /// # Errors
     /// When `/proc` is not what it should be.
-    pub fn read() -> Result<Self, Error> {
+    pub fn read(cgroups_wanted: bool) -> Result<Self, Error> {
         let user = nix::unistd::geteuid().as_raw();
         let capabilities = sys::effective_capabilities().map_err(Error::Capabilities)?;
         Ok(Self {
@@ -50,6 +56,7 @@ impl Host {
             capabilities,
             is_privileged: user == 0 && capabilities & NEEDED_CAPABILITIES == NEEDED_CAPABILITIES,
             mounts: table::read()?,
+            cgroups: cgroups_wanted.then(Layout::detect).transpose()?,
         })
     }
 
@@ -72,6 +79,7 @@ impl Host {
             capabilities: u64::MAX,
             is_privileged: true,
             mounts: table::parse(b"1 0 8:1 / / rw - ext4 a rw\n").unwrap_or_default(),
+            cgroups: None,
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod namespace;
 pub mod plan;
 pub mod process;
 mod run;
+mod start;
 pub mod survey;
 mod sys;
 

@@ -11,6 +11,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use crate::cgroup::{self, Controllers, Limits, Version};
 use crate::config::{self, Config, c_string};
 use crate::host::Host;
 use crate::mount::{overlay, special};
@@ -57,6 +58,12 @@ pub enum Error {
     /// No host could.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// A limit that this host cannot hold.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// A limit is asked for, but nobody looked at the host's cgroups.
+    #[error("`limits` are set, but the host was read without its cgroups; read them as well")]
+    NoCgroups,
 }
 
 /// Plans the container of `config` on `host`.
@@ -66,7 +73,7 @@ pub enum Error {
 pub fn plan(config: &Config, host: &Host) -> Result<Plan, Error> {
     config.validate()?;
     let mut steps = Vec::with_capacity(32);
-    begin(&mut steps, config, host);
+    begin(&mut steps, config, host)?;
     prepare(&mut steps, config, host);
     steps.extend(overlay::root(host));
     steps.extend(special::steps(host));
@@ -84,8 +91,34 @@ pub fn plan(config: &Config, host: &Host) -> Result<Plan, Error> {
 }
 
 /// The runtime's steps: from nothing to a child in namespaces of its own.
-fn begin(steps: &mut Vec<Step>, config: &Config, host: &Host) {
+fn begin(steps: &mut Vec<Step>, config: &Config, host: &Host) -> Result<(), Error> {
     use Namespace::{Ipc, Mount, Network, Pid, User, Uts};
+    let group = group(config, host)?;
+    if let Some((limits, controllers)) = &group {
+        steps.push(
+            Step::runtime(
+                "make a cgroup",
+                "what its processes use is counted and limited together",
+                vec![Call::CreateGroup {
+                    controllers: *controllers,
+                }],
+            )
+            .asked_by("limits"),
+        );
+        steps.push(
+            Step::runtime(
+                "set its limits",
+                "before anybody is in it",
+                vec![Call::LimitGroup {
+                    limits: Box::new(limits.clone()),
+                }],
+            )
+            .asked_by("limits"),
+        );
+    }
+    let into_group = group
+        .as_ref()
+        .is_some_and(|(_, controllers)| has(host, *controllers, Version::V2));
     let mut namespaces: Namespaces = [Mount, Pid, Uts, Ipc, Network].into_iter().collect();
     if !host.is_privileged {
         namespaces = namespaces.with(User);
@@ -95,7 +128,7 @@ fn begin(steps: &mut Vec<Step>, config: &Config, host: &Host) {
         "what it cannot name, it cannot touch",
         vec![Call::Clone3 {
             namespaces,
-            into_group: false,
+            into_group,
         }],
     ));
     if !host.is_privileged {
@@ -121,7 +154,42 @@ fn begin(steps: &mut Vec<Step>, config: &Config, host: &Host) {
             vec![Call::Release],
         ));
     }
-    let _ = config;
+    if group.is_some_and(|(_, controllers)| has(host, controllers, Version::V1)) {
+        steps.push(
+            Step::init(
+                "enter the cgroup",
+                "in cgroup v1 nobody is born in one; from here on the limits hold",
+                vec![Call::EnterGroup],
+            )
+            .asked_by("limits"),
+        );
+    }
+    Ok(())
+}
+
+/// The limits and the controllers that they take; none when nothing is limited.
+fn group(config: &Config, host: &Host) -> Result<Option<(Limits, Controllers)>, Error> {
+    if config.limits.is_empty() {
+        return Ok(None);
+    }
+    let limits = config.limits.for_group();
+    limits.validate()?;
+    let controllers = limits.controllers();
+    let layout = host.cgroups.as_ref().ok_or(Error::NoCgroups)?;
+    for controller in controllers.iter() {
+        layout.home(controller)?;
+    }
+    Ok(Some((limits, controllers)))
+}
+
+/// Whether one of `controllers` works in a hierarchy of this version.
+fn has(host: &Host, controllers: Controllers, version: Version) -> bool {
+    let layout = host.cgroups.as_ref();
+    let home = |controller| layout.and_then(|layout| layout.home(controller).ok());
+    controllers
+        .iter()
+        .filter_map(home)
+        .any(|hierarchy| hierarchy.version == version)
 }
 
 /// Init's first steps: away from the runtime.
@@ -158,6 +226,13 @@ fn prepare(steps: &mut Vec<Step>, config: &Config, host: &Host) {
         )
         .asked_by("hostname"),
     );
+    steps.push(Step::init(
+        "make its cgroup look like the topmost",
+        "the host's names for groups are none of its business",
+        vec![Call::Unshare {
+            namespaces: Namespaces::NONE.with(Namespace::Cgroup),
+        }],
+    ));
     steps.push(Step::init(
         "bring the loopback interface up",
         "127.0.0.1 starts out down",

@@ -8,15 +8,22 @@ use std::fmt;
 
 use nix::mount::{MntFlags, MsFlags};
 
+use crate::cgroup::{Controllers, CpuWeight, Limit, Limits};
 use crate::namespace::Namespaces;
 
 /// One system call, or a few that only make sense together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
-    /// Make the container's cgroup with the controllers that its limits need (`man 7 cgroups`).
-    CreateGroup,
+    /// Make the container's cgroup (`man 7 cgroups`).
+    CreateGroup {
+        /// The controllers that its limits need.
+        controllers: Controllers,
+    },
     /// Write the limits into the cgroup's files.
-    LimitGroup,
+    LimitGroup {
+        /// What is written.
+        limits: Box<Limits>,
+    },
     /// `clone3`, straight into the cgroup where the host's cgroups can (`man 2 clone3`).
     Clone3 {
         /// The namespaces that the child starts in.
@@ -151,8 +158,10 @@ impl Call {
     /// The name of the system call that decides the outcome, for errors and tables.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::CreateGroup => "mkdir",
-            Self::LimitGroup | Self::WriteProc { .. } | Self::EnterGroup | Self::Release => "write",
+            Self::CreateGroup { .. } => "mkdir",
+            Self::LimitGroup { .. } | Self::WriteProc { .. } | Self::EnterGroup | Self::Release => {
+                "write"
+            }
             Self::Clone3 { .. } => "clone3",
             Self::AwaitRelease => "read",
             Self::CloseDescriptors => "close_range",
@@ -180,8 +189,8 @@ impl Call {
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateGroup => write!(f, "mkdir(the container's cgroup)"),
-            Self::LimitGroup => write!(f, "write(the cgroup's limits)"),
+            Self::CreateGroup { controllers } => write!(f, "mkdir(a cgroup with {controllers})"),
+            Self::LimitGroup { limits } => write_limits(f, limits),
             Self::EnterGroup => write!(f, "write(the cgroup's tasks, \"0\")"),
             Self::Release => write!(f, "write(the child, \"go on\")"),
             Self::AwaitRelease => write!(f, "read(the runtime)"),
@@ -255,6 +264,32 @@ impl fmt::Display for Call {
 
 fn show(text: &CStr) -> String {
     format!("{:?}", text.to_string_lossy())
+}
+
+/// The limits that a container can have, by the names of cgroup v2's files.
+fn write_limits(f: &mut fmt::Formatter<'_>, limits: &Limits) -> fmt::Result {
+    let weight = limits.cpu.weight.map(CpuWeight::to_weight);
+    let quota = limits.cpu.quota_us.and_then(Limit::bounded);
+    let period = limits.cpu.period_us.unwrap_or(100_000);
+    let texts = [
+        weight.map(|weight| format!("cpu.weight = {weight}")),
+        quota.map(|quota| format!("cpu.max = {quota} {period}")),
+        limits
+            .memory
+            .limit_bytes
+            .and_then(Limit::bounded)
+            .map(|bytes| format!("memory.max = {bytes}")),
+        limits
+            .pids
+            .max
+            .and_then(Limit::bounded)
+            .map(|pids| format!("pids.max = {pids}")),
+    ];
+    write!(
+        f,
+        "write({})",
+        texts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    )
 }
 
 fn write_flags<'a>(

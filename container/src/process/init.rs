@@ -22,6 +22,7 @@ use nix::unistd::{Pid, chdir, mkdir, pivot_root, sethostname, symlinkat};
 
 use super::diagnose::diagnose;
 use super::report::Report;
+use crate::cgroup::Entrance;
 use crate::execute::{Kernel, perform};
 use crate::plan::Plan;
 use crate::plan::call::Call;
@@ -46,9 +47,14 @@ pub struct Inheritance<'a> {
 }
 
 /// Takes init's steps, then looks after the command; returns init's own exit status.
-pub fn run(inheritance: &Inheritance<'_>, program: &mut Program) -> i32 {
+pub fn run(
+    inheritance: &Inheritance<'_>,
+    entrance: Option<&Entrance>,
+    program: &mut Program,
+) -> i32 {
     let mut kernel = Child {
         inheritance,
+        entrance,
         program,
         command: None,
         not_executed: None,
@@ -163,6 +169,7 @@ fn reap(command: Pid) -> Option<i32> {
 /// The kernel as init asks it.
 struct Child<'a> {
     inheritance: &'a Inheritance<'a>,
+    entrance: Option<&'a Entrance>,
     program: &'a mut Program,
     command: Option<Pid>,
     not_executed: Option<SpawnError>,
@@ -173,6 +180,10 @@ struct Child<'a> {
 impl Kernel for Child<'_> {
     fn call(&mut self, call: &Call) -> Result<(), Errno> {
         match call {
+            Call::EnterGroup => match self.entrance.map(Entrance::enter_v1) {
+                Some(entered) => entered.map_err(|error| error.errno),
+                None => Err(Errno::ENOENT),
+            },
             Call::AwaitRelease => self.await_release(),
             Call::CloseDescriptors => close_all_but([
                 self.inheritance.channel.as_raw_fd(),
@@ -257,11 +268,10 @@ impl Kernel for Child<'_> {
                 }
             },
             // The runtime's own; a plan that gives them to init is wrong, and says so.
-            Call::CreateGroup
-            | Call::LimitGroup
+            Call::CreateGroup { .. }
+            | Call::LimitGroup { .. }
             | Call::Clone3 { .. }
             | Call::WriteProc { .. }
-            | Call::EnterGroup
             | Call::Release => Err(Errno::ENOSYS),
         }
     }
