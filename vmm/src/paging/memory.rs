@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
 
-use crate::memory::{Gpa, PAGE_BYTES};
+use crate::memory::{Gpa, GuestMemory, PAGE_BYTES};
 
 /// Guest-physical memory, eight aligned bytes at a time.
 ///
@@ -45,6 +45,21 @@ impl<T: GuestMemoryBackend> PhysicalMemory for T {
             vm_memory::bitmap::Bitmap::mark_dirty(word.bitmap(), 0, 8);
         }
         Some(done)
+    }
+}
+
+/// A machine's memory, through the mapping behind it.
+impl PhysicalMemory for GuestMemory {
+    fn read_u64(&self, at: Gpa) -> Option<u64> {
+        self.inner().read_u64(at)
+    }
+
+    fn write_u64(&self, at: Gpa, value: u64) -> Option<()> {
+        self.inner().write_u64(at, value)
+    }
+
+    fn compare_exchange_u64(&self, at: Gpa, current: u64, new: u64) -> Option<bool> {
+        self.inner().compare_exchange_u64(at, current, new)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It works over [`PhysicalMemory`], and has no KVM in it.
 
+pub mod arbitrary;
 mod build;
 mod control;
 mod entry;
