@@ -41,6 +41,8 @@ ring0_entry:                    // the drop to ring 3: an interrupt's return wit
 ring0_trap:
     cmp dword ptr [rsp], 0x80
     je 5f
+    cmp dword ptr [rsp], 6
+    je 8f
     cmp dword ptr [rsp], 14
     jne 4f
 
@@ -100,6 +102,15 @@ ring0_trap:
     iretq
 7:  mov rax, -38                // no such system call
     iretq
+
+8:  // Some software KVM knows no int in ring 3 and calls it an invalid opcode.
+    push rax
+    mov rax, [rsp + 24]
+    cmp word ptr [rax], 0x80cd  // int 0x80
+    pop rax
+    jne 4b
+    add qword ptr [rsp + 16], 2
+    jmp 5b
     "#,
     stride = const layout::VECTOR_STRIDE,
     user_data = const layout::selector::USER_DATA,

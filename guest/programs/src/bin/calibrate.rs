@@ -1,0 +1,46 @@
+//! Counts instructions a second in ring 0 and in ring 3: far apart where KVM emulates ring 0.
+#![no_std]
+#![no_main]
+
+use core::arch::{asm, naked_asm};
+use core::sync::atomic::{AtomicU64, Ordering};
+use ringside_programs::guest::{self, Guest};
+use ringside_programs::{println, ring0};
+use ringside_work::Platform;
+
+ringside_programs::entry!(main);
+
+/// How often the loop turns, for the code in ring 0, which takes no arguments.
+static TURNS: AtomicU64 = AtomicU64::new(0);
+
+/// Two instructions a turn, and two besides.
+#[unsafe(naked)]
+unsafe extern "C" fn spin() {
+    naked_asm!("mov rcx, [{turns}]", "2: dec rcx", "jnz 2b", "ret", turns = sym TURNS)
+}
+
+/// Instructions a second of the loop as `run` runs it, measured over at least 2 ms.
+fn rate(run: fn()) -> f64 {
+    let mut guest = Guest::default();
+    let mut turns = 1000;
+    loop {
+        TURNS.store(turns, Ordering::Relaxed);
+        let start = guest.now_ns();
+        run();
+        let elapsed_ns = guest.now_ns() - start;
+        if elapsed_ns >= 2_000_000 {
+            return (2 * turns + 2) as f64 * 1e9 / elapsed_ns as f64;
+        }
+        turns *= 4;
+    }
+}
+
+fn main(_: &[&str]) -> u8 {
+    // SAFETY: integer instructions that change nothing but rcx and flags.
+    let ring0 = rate(|| unsafe { ring0::call(spin) });
+    // SAFETY: as above; an ordinary call.
+    let ring3 = rate(|| unsafe { asm!("call {}", sym spin, clobber_abi("C")) });
+    println!("ring0_instructions_per_second {ring0:.0}");
+    println!("ring3_instructions_per_second {ring3:.0}");
+    guest::exit(0)
+}
