@@ -19,6 +19,11 @@ const BAD_USAGE: u8 = 2;
 const RUN_FAILED: u8 = 125;
 
 impl Failure {
+    /// The command cannot be executed (as shells say it).
+    pub const NOT_EXECUTABLE: u8 = 126;
+    /// There is no such command.
+    pub const NOT_FOUND: u8 = 127;
+
     /// A wrong value on the command line.
     pub fn usage(error: impl Into<Box<dyn Error>>) -> Failure {
         Failure {
@@ -33,6 +38,20 @@ impl Failure {
             error: error.into(),
             status: RUN_FAILED,
         }
+    }
+
+    /// A failure with a status of its own.
+    pub fn with_status(error: impl Into<Box<dyn Error>>, status: u8) -> Failure {
+        Failure {
+            error: error.into(),
+            status,
+        }
+    }
+
+    /// A container that did not come to be, or whose command did not start.
+    pub fn of_container(error: ringside_container::Error) -> Failure {
+        let status = error.exit_code();
+        Failure::with_status(error, status)
     }
 
     /// The status to exit with.

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod explain;
 pub mod failure;
 pub mod run;
 pub mod vm;

@@ -1,55 +1,113 @@
 //! `ringside run`: one command, and one word that says how it is isolated.
 
-use super::{Failure, vm};
+use super::{Failure, explain, vm};
 use clap::ValueEnum;
-use std::process::ExitCode;
+use ringside_container::{Config, Observer};
+use ringside_vmm::memory::size;
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 /// Run a command natively, in a container or in a virtual machine
 ///
-/// Standard streams, signals and the exit status pass through (128 + n after signal n). The
-/// container sees this machine's files; nothing that it writes survives. In the virtual machine run
-/// the embedded guest programs (`ringside vm list`).
+/// Standard streams, signals and the exit status pass through (128 + n after signal n; 127 if there
+/// is no such command, 126 if it cannot be executed, 125 if ringside itself failed). The container
+/// sees this machine's files; nothing that it writes survives. The virtual machine runs the embedded
+/// guest programs (`ringside vm list`).
 #[derive(clap::Args)]
 pub struct Args {
     /// How the command is isolated
-    #[arg(long = "in", value_enum, default_value_t = Model::Native)]
+    #[arg(long = "in", value_enum, value_name = "MODEL", default_value_t = Model::Native)]
     model: Model,
-    #[command(flatten)]
-    limits: LimitArgs,
-    /// The command and its arguments
-    #[arg(last = true, required = true)]
-    command: Vec<String>,
-}
-
-/// An isolation model.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Model {
-    /// None: a plain process
-    Native,
-    /// Namespaces, cgroups, an overlay
-    Container,
-    /// A KVM virtual machine
-    Vm,
-}
-
-/// Limits of every model.
-#[derive(clap::Args)]
-pub struct LimitArgs {
-    /// Processors, such as 1 or 0.5
+    /// Processor time a second, in processors, such as 1 or 0.5
     #[arg(long, value_name = "N")]
     cpus: Option<f64>,
-    /// Memory, such as 64M or 1G
+    /// Memory, such as 64M or 1G: the container's limit, or the virtual machine's size
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
     /// Processes and threads at most
     #[arg(long, value_name = "N")]
     pids: Option<u64>,
+    /// Tell each step of making the container as it happens, on standard error
+    #[arg(long)]
+    explain: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// An isolation model.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Model {
+    /// None: a plain process
+    Native,
+    /// Namespaces, cgroups and an overlay
+    Container,
+    /// A KVM virtual machine
+    Vm,
 }
 
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     match args.model {
-        Model::Vm => vm::embedded(&args.command, args.limits.memory.as_deref()),
-        Model::Native | Model::Container => Err(Failure::usage("not there yet")),
+        Model::Native => native(args),
+        Model::Container => container(args),
+        Model::Vm => machine(args),
     }
+}
+
+/// No isolation needs no supervisor: this process becomes the command.
+fn native(args: &Args) -> Result<ExitCode, Failure> {
+    if args.cpus.is_some() || args.memory.is_some() || args.pids.is_some() || args.explain {
+        return Err(Failure::usage(
+            "a native process is not limited and has no steps to explain; use --in container, or leave out --cpus, --memory, --pids and --explain",
+        ));
+    }
+    let error = Command::new(&args.command[0])
+        .args(&args.command[1..])
+        .exec();
+    let status = match error.kind() {
+        ErrorKind::NotFound => Failure::NOT_FOUND,
+        _ => Failure::NOT_EXECUTABLE,
+    };
+    Err(Failure::with_status(
+        format!("cannot run {:?}: {error}", args.command[0]),
+        status,
+    ))
+}
+
+fn container(args: &Args) -> Result<ExitCode, Failure> {
+    let mut config = Config::like_caller(args.command.iter().cloned());
+    config.limits.cpus = args.cpus;
+    config.limits.memory_bytes = args
+        .memory
+        .as_deref()
+        .map(size::parse)
+        .transpose()
+        .map_err(Failure::usage)?;
+    config.limits.pids = args.pids;
+    let mut storyteller = explain::Storyteller::default();
+    let observer: &mut dyn Observer = if args.explain {
+        &mut storyteller
+    } else {
+        &mut ()
+    };
+    let status = ringside_container::run(&config, observer).map_err(Failure::of_container)?;
+    Ok(ExitCode::from(status.code() as u8))
+}
+
+fn machine(args: &Args) -> Result<ExitCode, Failure> {
+    if args.pids.is_some() || args.explain {
+        return Err(Failure::usage(
+            "a virtual machine has no processes of the host's to limit (--pids) and no steps to explain (--explain)",
+        ));
+    }
+    let command: Option<Vec<&str>> = args
+        .command
+        .iter()
+        .map(|argument| argument.to_str())
+        .collect();
+    let command = command.ok_or_else(|| Failure::usage("the command of a guest is not UTF-8"))?;
+    vm::embedded(&command, args.memory.as_deref(), args.cpus)
 }

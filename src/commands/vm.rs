@@ -90,7 +90,11 @@ fn run_program(args: &RunArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Runs an embedded program: `run --in vm`.
-pub fn embedded(command: &[String], memory: Option<&str>) -> Result<ExitCode, Failure> {
+pub fn embedded(
+    command: &[&str],
+    memory: Option<&str>,
+    _cpus: Option<f64>,
+) -> Result<ExitCode, Failure> {
     let [name, arguments @ ..] = command else {
         return Err(Failure::usage("no command"));
     };
@@ -101,10 +105,9 @@ pub fn embedded(command: &[String], memory: Option<&str>) -> Result<ExitCode, Fa
             names.join(", ")
         )));
     };
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = start(
         program.elf,
-        &arguments,
+        arguments,
         memory.unwrap_or(DEFAULT_MEMORY),
         Limits::default(),
     )?;

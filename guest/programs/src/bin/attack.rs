@@ -11,12 +11,16 @@ ringside_programs::entry!(main);
 
 /// What `attack NAME` does.
 const ATTACKS: [(&str, fn()); 17] = [
-    ("loop", || loop {
-        core::hint::spin_loop();
+    ("loop", || {
+        loop {
+            core::hint::spin_loop();
+        }
     }),
     ("loop-ring0", || in_ring0(spin)),
-    ("exits", || loop {
-        guest::hypercall(Number::Null, [0; 4]);
+    ("exits", || {
+        loop {
+            guest::hypercall(Number::Null, [0; 4]);
+        }
     }),
     ("halt", || in_ring0(halt)),
     ("triple-fault", || in_ring0(triple_fault)),
@@ -36,9 +40,13 @@ const ATTACKS: [(&str, fn()); 17] = [
     }),
     ("sse-ring0", || in_ring0(sse)),
     // SAFETY: the VMM finds no request there.
-    ("hypercall-outside", || unsafe { guest::out32(port::HYPERCALL, 0xffff_fff8) }),
+    ("hypercall-outside", || unsafe {
+        guest::out32(port::HYPERCALL, 0xffff_fff8)
+    }),
     // SAFETY: the VMM finds no request there.
-    ("hypercall-narrow", || unsafe { guest::out8(port::HYPERCALL, 8) }),
+    ("hypercall-narrow", || unsafe {
+        guest::out8(port::HYPERCALL, 8)
+    }),
     ("hypercall-pointers", hypercall_pointers),
 ];
 
@@ -89,10 +97,10 @@ unsafe extern "C" fn triple_fault() {
 #[unsafe(naked)]
 unsafe extern "C" fn read_outside() {
     naked_asm!(
-        "mov rax, cr3",          // PML4
-        "mov rax, [rax]",        // PDPT
+        "mov rax, cr3",   // PML4
+        "mov rax, [rax]", // PDPT
         "and rax, -4096",
-        "mov rax, [rax]",        // PD
+        "mov rax, [rax]", // PD
         "and rax, -4096",
         "movabs rcx, 0x10000000083", // 1 TiB, large, writable, present
         "mov [rax + 8 * 3], rcx",
@@ -111,12 +119,23 @@ unsafe extern "C" fn table_outside() {
 
 #[unsafe(naked)]
 unsafe extern "C" fn unknown_port() {
-    naked_asm!("mov edx, 0xdead", "mov eax, 0x12345678", "out dx, eax", "ret")
+    naked_asm!(
+        "mov edx, 0xdead",
+        "mov eax, 0x12345678",
+        "out dx, eax",
+        "ret"
+    )
 }
 
 #[unsafe(naked)]
 unsafe extern "C" fn unknown_port_string() {
-    naked_asm!("mov edx, 0xdead", "mov esi, 0x200000", "mov ecx, 100", "rep outsb", "ret")
+    naked_asm!(
+        "mov edx, 0xdead",
+        "mov esi, 0x200000",
+        "mov ecx, 100",
+        "rep outsb",
+        "ret"
+    )
 }
 
 #[unsafe(naked)]
@@ -145,5 +164,7 @@ fn hypercall_pointers() {
     // SAFETY: the VMM writes the result of this request.
     unsafe { guest::out32(port::HYPERCALL, (&raw mut request) as u32) };
     // SAFETY: a valid reference; volatile, for the compiler does not see the VMM write.
-    println!("unknown {}", unsafe { (&raw const request.result).read_volatile() });
+    println!("unknown {}", unsafe {
+        (&raw const request.result).read_volatile()
+    });
 }
