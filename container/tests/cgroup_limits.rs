@@ -3,9 +3,15 @@
 mod support_cgroup;
 
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
-use ringside_container::cgroup::{Controller, Controllers, CpuWeight, Limit, Limits};
-use support_cgroup::{TestGroup, has, layout, shell_in};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use ringside_container::cgroup::{
+    BlockDevice, Controller, Controllers, CpuWeight, Group, IoRate, IoWeight, Limit, Limits,
+    Throttle, Version,
+};
+use support_cgroup::{TestGroup, Waiting, has, layout, shell_in, unique_name};
 
 const CPU_MEMORY_PIDS: Controllers =
     Controllers::of(&[Controller::Cpu, Controller::Memory, Controller::Pids]);
@@ -112,4 +118,316 @@ fn running_out_of_memory_kills_inside_the_group_only() {
     );
     quiet.kill().expect("kill");
     quiet.wait().expect("wait");
+}
+
+const CPU: Controllers = Controllers::of(&[Controller::Cpu, Controller::Cpuacct]);
+const BUSY: &str = "while :; do :; done";
+
+/// Keeps a shell on the first processor that it may use.
+fn pin_to_one_processor(shell: &Waiting) {
+    let pid = Pid::from_raw(shell.0.id() as i32);
+    let allowed = sched_getaffinity(pid).expect("affinity");
+    let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu) == Ok(true));
+    let mut one = CpuSet::new();
+    one.set(first.expect("a processor"))
+        .expect("a valid number");
+    sched_setaffinity(pid, &one).expect("pin");
+}
+
+/// Processor time that a group has used, in µs.
+fn usage_us(group: &TestGroup) -> u64 {
+    group.stats().expect("stats").cpu.expect("cpu").usage_us
+}
+
+#[test]
+fn weights_one_to_three_divide_a_contended_processor() {
+    let Some(layout) = layout() else { return };
+    if !has(&layout, CPU) {
+        return;
+    }
+    let (one, three) = (TestGroup::new(&layout, CPU), TestGroup::new(&layout, CPU));
+    let mut running = Vec::new();
+    for (group, weight) in [(&one, 100), (&three, 300)] {
+        let mut limits = Limits::default();
+        limits.cpu.weight = Some(CpuWeight::Weight(weight));
+        group.apply(&limits).expect("apply");
+        let shell = shell_in(group, BUSY);
+        pin_to_one_processor(&shell);
+        running.push(shell);
+    }
+    let running: Vec<_> = running.into_iter().map(Waiting::go).collect();
+    // Both run by now; what was used before does not count.
+    let start = (usage_us(&one), usage_us(&three));
+    let used = loop {
+        std::thread::sleep(Duration::from_millis(20));
+        let used = (usage_us(&one) - start.0, usage_us(&three) - start.1);
+        if used.0 + used.1 > 2_000_000 {
+            break used;
+        }
+    };
+    for mut child in running {
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
+    let ratio = used.1 as f64 / used.0 as f64;
+    assert!((2.4..=3.6).contains(&ratio), "{ratio} from {used:?} µs");
+}
+
+#[test]
+fn a_quota_throttles_and_the_throttling_is_counted() {
+    let Some(layout) = layout() else { return };
+    if !has(&layout, CPU) {
+        return;
+    }
+    let group = TestGroup::new(&layout, CPU);
+    let mut limits = Limits::default();
+    limits.cpu.quota_us = Some(Limit::At(5_000));
+    limits.cpu.period_us = Some(50_000);
+    group.apply(&limits).expect("apply");
+    let mut busy = shell_in(&group, BUSY).go();
+    let stats = loop {
+        std::thread::sleep(Duration::from_millis(20));
+        let stats = group.stats().expect("stats").cpu.expect("cpu");
+        if stats.throttled_periods >= 5 {
+            break stats;
+        }
+    };
+    busy.kill().expect("kill");
+    busy.wait().expect("wait");
+    assert!(
+        stats.periods >= stats.throttled_periods && stats.throttled_us > 0,
+        "{stats:?}"
+    );
+    // A tenth of each period, and what a tick may run over.
+    assert!(stats.usage_us <= (stats.periods + 1) * 15_000, "{stats:?}");
+}
+
+#[test]
+fn bandwidth_can_be_changed_in_any_order() {
+    let Some(layout) = layout() else { return };
+    if !has(&layout, CPU) {
+        return;
+    }
+    let group = TestGroup::new(&layout, CPU);
+    let set = |quota: Option<Limit>, period: Option<u64>, burst: Option<u64>| {
+        let mut limits = Limits::default();
+        limits.cpu.quota_us = quota;
+        limits.cpu.period_us = period;
+        limits.cpu.burst_us = burst;
+        group
+            .apply(&limits)
+            .unwrap_or_else(|e| panic!("{quota:?} {period:?} {burst:?}: {e}"));
+    };
+    set(Some(Limit::At(20_000)), Some(50_000), Some(20_000));
+    set(Some(Limit::At(2_000)), None, Some(1_000));
+    set(None, Some(1_000_000), None);
+    set(Some(Limit::Max), None, None);
+    set(Some(Limit::At(900_000)), None, Some(900_000));
+}
+
+#[test]
+fn memory_limits_move_up_and_down_with_their_swap() {
+    let Some(layout) = layout() else { return };
+    let memory = Controllers::of(&[Controller::Memory]);
+    if !has(&layout, memory) {
+        return;
+    }
+    let group = TestGroup::new(&layout, memory);
+    let swap_is_accounted = ["memory.memsw.limit_in_bytes", "memory.swap.max"]
+        .iter()
+        .any(|file| group.directories()[0].has(file));
+    for mib in [64, 256, 16, 128] {
+        let mut limits = Limits::default();
+        limits.memory.limit_bytes = Some(Limit::At(mib << 20));
+        limits.memory.memory_and_swap_bytes =
+            swap_is_accounted.then_some(Limit::At((mib + 1) << 20));
+        limits.memory.reservation_bytes = Some(Limit::At(8 << 20));
+        group
+            .apply(&limits)
+            .unwrap_or_else(|e| panic!("{mib} MiB: {e}"));
+        let stats = group.stats().expect("stats").memory.expect("memory");
+        assert_eq!(stats.limit, Some(Limit::At(mib << 20)));
+        if swap_is_accounted {
+            let swap = if layout.home(Controller::Memory).expect("home").version == Version::V1 {
+                mib + 1
+            } else {
+                1
+            };
+            assert_eq!(stats.swap_limit, Some(Limit::At(swap << 20)));
+        }
+    }
+    let mut lifted = Limits::default();
+    lifted.memory.limit_bytes = Some(Limit::Max);
+    group.apply(&lifted).expect("lift");
+    let stats = group.stats().expect("stats").memory.expect("memory");
+    assert_eq!(stats.limit, Some(Limit::Max));
+    assert!(
+        matches!(stats.swap_limit, None | Some(Limit::Max)),
+        "{stats:?}"
+    );
+}
+
+#[test]
+fn a_processor_set_is_inherited_and_kept() {
+    let Some(layout) = layout() else { return };
+    let cpuset = Controllers::of(&[Controller::Cpuset]);
+    if !has(&layout, cpuset) {
+        return;
+    }
+    let parent = unique_name();
+    // Two levels in one call: the parent is new, and in version 1 as empty as the child.
+    let path = format!("{parent}/child");
+    let group = TestGroup(Group::create(&layout, &path, cpuset).expect("create"));
+    let inherited = group.stats().expect("stats").cpuset.expect("cpuset");
+    assert!(
+        !inherited.cpus.is_empty() && !inherited.mems.is_empty(),
+        "{inherited:?}"
+    );
+    let mut limits = Limits::default();
+    limits.cpuset.cpus = Some("0".into());
+    group.apply(&limits).expect("apply");
+    assert_eq!(
+        group.stats().expect("stats").cpuset.expect("cpuset").cpus,
+        "0"
+    );
+    let output = shell_in(&group, "grep Cpus_allowed_list /proc/self/status").go();
+    let output = output.wait_with_output().expect("wait");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        "Cpus_allowed_list:\t0"
+    );
+    drop(group);
+    Group::open(&layout, &parent, cpuset)
+        .expect("open")
+        .remove()
+        .expect("remove the parent");
+}
+
+#[test]
+fn block_devices_take_weights_and_ceilings() {
+    let Some(layout) = layout() else { return };
+    let io = Controllers::of(&[Controller::Io]);
+    if !has(&layout, io) {
+        return;
+    }
+    let group = TestGroup::new(&layout, io);
+    let mut limits = Limits::default();
+    limits.io.weight = Some(IoWeight::Blkio(500));
+    group.apply(&limits).expect("apply a weight");
+    let dir = group.directory(Controller::Io).expect("io");
+    let read = |file: &str| dir.read(file).unwrap_or_default();
+    let weights = [
+        "io.bfq.weight",
+        "io.weight",
+        "blkio.weight",
+        "blkio.bfq.weight",
+    ]
+    .map(read);
+    let expected = |text: &String| text.contains("500") || text.contains("4950");
+    assert!(weights.iter().any(expected), "{weights:?}");
+
+    let Some(device) = a_disk() else {
+        eprintln!("skipped: this host has no block device to put a ceiling on");
+        return;
+    };
+    let mut limits = Limits::default();
+    let throttle = |rate, limit| Throttle {
+        device,
+        rate,
+        limit,
+    };
+    limits.io.throttles = vec![
+        throttle(IoRate::ReadBytes, Limit::At(1 << 20)),
+        throttle(IoRate::WriteOperations, Limit::At(100)),
+    ];
+    group.apply(&limits).expect("apply ceilings");
+    let ceilings = ["io.max", "blkio.throttle.read_bps_device"]
+        .map(read)
+        .join("");
+    assert!(ceilings.contains("1048576"), "{ceilings}");
+    limits.io.throttles = vec![throttle(IoRate::ReadBytes, Limit::Max)];
+    group.apply(&limits).expect("lift a ceiling");
+    let ceilings = ["io.max", "blkio.throttle.read_bps_device"]
+        .map(read)
+        .join("");
+    assert!(!ceilings.contains("1048576"), "{ceilings}");
+    group.stats().expect("stats").io.expect("io");
+}
+
+/// Some whole disk of this host.
+fn a_disk() -> Option<BlockDevice> {
+    let disks = std::fs::read_dir("/sys/block").ok()?;
+    let number = |entry: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(entry.path().join("dev")).ok()?;
+        let (major, minor) = text.trim().split_once(':')?;
+        Some(BlockDevice {
+            major: major.parse().ok()?,
+            minor: minor.parse().ok()?,
+        })
+    };
+    disks.flatten().find_map(number)
+}
+
+#[test]
+fn huge_pages_are_bounded_by_size() {
+    let Some(layout) = layout() else { return };
+    let hugetlb = Controllers::of(&[Controller::Hugetlb]);
+    if !has(&layout, hugetlb) {
+        return;
+    }
+    let group = TestGroup::new(&layout, hugetlb);
+    let sizes: Vec<String> = group
+        .stats()
+        .expect("stats")
+        .hugetlb
+        .expect("hugetlb")
+        .into_keys()
+        .collect();
+    assert!(!sizes.is_empty());
+    let mut limits = Limits::default();
+    limits.hugetlb.insert(sizes[0].clone(), Limit::At(0));
+    group.apply(&limits).expect("apply");
+    limits.hugetlb = [("512GB".to_owned(), Limit::At(0))].into();
+    let error = group.apply(&limits).expect_err("no such pages").to_string();
+    assert!(error.contains("`512GB`"), "{error}");
+}
+
+#[test]
+fn unified_keys_reach_what_has_no_field() {
+    let Some(layout) = layout() else { return };
+    if layout.unified().is_none() {
+        eprintln!("skipped: this host has no cgroup v2");
+        return;
+    }
+    let mut limits = Limits::default();
+    limits
+        .unified
+        .insert("memory.high".into(), "33554432".into());
+    let group = TestGroup::new(&layout, limits.controllers());
+    if layout.home(Controller::Memory).expect("memory").version == Version::V1 {
+        let error = group
+            .apply(&limits)
+            .expect_err("memory is in v1")
+            .to_string();
+        assert!(error.contains("unified key"), "{error}");
+        return;
+    }
+    group.apply(&limits).expect("apply");
+    let memory = group.directory(Controller::Memory).expect("memory");
+    assert_eq!(memory.read("memory.high").expect("read").trim(), "33554432");
+}
+
+#[test]
+fn what_this_host_lacks_is_refused_by_name() {
+    let Some(layout) = layout() else { return };
+    let missing = Controller::ALL
+        .into_iter()
+        .find(|c| !layout.controllers().contains(*c));
+    let Some(missing) = missing else {
+        eprintln!("skipped: this host has every controller");
+        return;
+    };
+    let error = Group::create(&layout, unique_name(), Controllers::of(&[missing]));
+    let error = error.expect_err("no such controller").to_string();
+    assert!(error.contains(missing.v1_name()), "{error}");
 }

@@ -6,11 +6,12 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, fstatat, major, minor, stat};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
-use nix::unistd::{AccessFlags, faccessat, geteuid, read, write};
+use nix::unistd::{AccessFlags, Whence, faccessat, geteuid, lseek, read, write};
 
 use super::mountinfo::Mount;
 use super::value::{self, Keyed, Limit};
@@ -141,6 +142,23 @@ impl Directory {
         fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
+    /// The names of all control files.
+    pub(super) fn file_names(&self) -> Result<Vec<String>> {
+        let failed = |source| Error::Open {
+            path: self.path.clone(),
+            source,
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&self.fd, ".", flags, Mode::empty()).map_err(failed)?;
+        let name = |entry: nix::Result<nix::dir::Entry>| {
+            entry.map(|e| e.file_name().to_string_lossy().into_owned())
+        };
+        dir.iter()
+            .map(name)
+            .collect::<nix::Result<_>>()
+            .map_err(failed)
+    }
+
     /// Reads a control file.
     ///
     /// # Errors
@@ -244,6 +262,12 @@ pub(super) fn read_all(fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {
             Err(errno) => return Err(errno),
         }
     }
+}
+
+/// Reads a file again from its start: control files show what holds at the first read.
+pub(super) fn reread(fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {
+    lseek(fd, 0, Whence::SeekSet)?;
+    read_all(fd)
 }
 
 pub(super) fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> nix::Result<()> {

@@ -183,6 +183,36 @@ pub enum Error {
         /// What it was instead.
         state: Box<str>,
     },
+    /// The caller is in the group that it wants to freeze or to kill.
+    #[error(
+        "cannot {what} the cgroup {path}: this process itself is in it; do it from another group"
+    )]
+    SelfInside {
+        /// `freeze` or `kill`.
+        what: &'static str,
+        /// One directory of the group.
+        path: PathBuf,
+    },
+    /// Device rules could not be turned into what the kernel takes.
+    #[error("device rule {index} (`{rule}`): {why}")]
+    DeviceRule {
+        /// The rule's place in the list, from 0.
+        index: usize,
+        /// The rule.
+        rule: super::DeviceRule,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A step of loading or attaching the device program failed.
+    #[error("cannot {step} for {path}: {}{}", describe(*.source), hint(*.source))]
+    Bpf {
+        /// What was tried, such as `load the device program`.
+        step: &'static str,
+        /// The group.
+        path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
     /// A system call on a process or an event failed.
     #[error("cannot {what}: {}", describe(*.source))]
     System {
@@ -203,6 +233,7 @@ impl Error {
             | Error::Open { source, .. }
             | Error::Remove { source, .. }
             | Error::NotDelegated { source, .. }
+            | Error::Bpf { source, .. }
             | Error::System { source, .. } => Some(*source),
             Error::Busy { .. } => Some(Errno::EBUSY),
             _ => None,

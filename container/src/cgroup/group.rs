@@ -125,6 +125,13 @@ impl Group {
         Ok(Group { directories })
     }
 
+    /// A group without directories: what is left of one that was removed.
+    pub(super) fn empty() -> Group {
+        Group {
+            directories: Vec::new(),
+        }
+    }
+
     /// The group's directories, one for each hierarchy that it joined.
     pub fn directories(&self) -> &[Directory] {
         &self.directories
@@ -233,6 +240,14 @@ impl Group {
     /// [`Error::Busy`] with the processes that are still there.
     pub fn remove(&self) -> Result<()> {
         self.directories.iter().try_for_each(tree::remove)
+    }
+
+    /// The same, with [`Error::Busy`] at once when processes are left.
+    ///
+    /// # Errors
+    /// As [`remove`](Group::remove).
+    pub fn remove_at_once(&self) -> Result<()> {
+        self.directories.iter().try_for_each(tree::remove_once)
     }
 }
 

@@ -1,6 +1,11 @@
 //! What a group has used: one field for each controller that it joined.
 
-use super::{Controller, CpuStats, CpusetStats, Group, MemoryStats, PidsStats, Result};
+use std::collections::BTreeMap;
+
+use super::{
+    BlockDevice, Controller, CpuStats, CpusetStats, Group, HugetlbStats, IoStats, MemoryStats,
+    PidsStats, Rdma, Result,
+};
 
 /// Statistics of a group; `None` where it did not join the controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +18,12 @@ pub struct Stats {
     pub memory: Option<MemoryStats>,
     /// Tasks.
     pub pids: Option<PidsStats>,
+    /// Block devices.
+    pub io: Option<BTreeMap<BlockDevice, IoStats>>,
+    /// Huge pages, by page size.
+    pub hugetlb: Option<BTreeMap<String, HugetlbStats>>,
+    /// InfiniBand resources that are held, by adapter.
+    pub rdma: Option<Rdma>,
 }
 
 impl Stats {
@@ -23,6 +34,9 @@ impl Stats {
             cpuset: cpuset.map(super::cpuset::stats).transpose()?,
             memory: super::memory::stats(group)?,
             pids: super::pids::stats(group)?,
+            io: super::io::stats(group)?,
+            hugetlb: super::hugetlb::stats(group)?,
+            rdma: super::rdma::stats(group)?,
         })
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -48,20 +48,34 @@ pub(super) fn each(
     top: &Directory,
     visit: &mut dyn FnMut(&Visited<'_>) -> Result<()>,
 ) -> Result<()> {
-    walk(top, visit, false)
+    walk(top, visit, None)
 }
 
-/// Removes the group and all groups below it.
+/// Removes the group and all groups below it, and waits for processes that are about to end.
 pub(super) fn remove(top: &Directory) -> Result<()> {
-    walk(top, &mut |_| Ok(()), true)?;
-    let gone = || nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, top.path(), UnlinkatFlags::RemoveDir);
-    patiently(top, gone)
+    remove_with(top, TRIES)
+}
+
+/// The same without waiting.
+pub(super) fn remove_once(top: &Directory) -> Result<()> {
+    remove_with(top, 1)
+}
+
+fn remove_with(top: &Directory, tries: u32) -> Result<()> {
+    // The common case, a group without groups below it, in one system call.
+    if unlinkat(AT_FDCWD, top.path(), UnlinkatFlags::RemoveDir).is_ok() {
+        return Ok(());
+    }
+    walk(top, &mut |_| Ok(()), Some(tries))?;
+    patiently(top, tries, || {
+        unlinkat(AT_FDCWD, top.path(), UnlinkatFlags::RemoveDir)
+    })
 }
 
 /// Tries to remove something until it is not busy any more.
-fn patiently(top: &Directory, remove: impl Fn() -> nix::Result<()>) -> Result<()> {
+fn patiently(top: &Directory, tries: u32, remove: impl Fn() -> nix::Result<()>) -> Result<()> {
     let mut pause = Duration::from_micros(50);
-    for _ in 0..TRIES {
+    for _ in 0..tries {
         match remove() {
             Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
             Err(Errno::EBUSY) => sleep(pause),
@@ -89,11 +103,11 @@ fn patiently(top: &Directory, remove: impl Fn() -> nix::Result<()>) -> Result<()
 
 /// Walks depth first. `names` leads from the top to where we are; `todo` holds the children not yet
 /// visited on each level. Back up goes through `..`, since holding a descriptor for each level would
-/// exhaust them.
+/// exhaust them. With `remove`, each child is removed when it has been visited, in so many tries.
 fn walk(
     top: &Directory,
     visit: &mut dyn FnMut(&Visited<'_>) -> Result<()>,
-    remove: bool,
+    remove: Option<u32>,
 ) -> Result<()> {
     let fail = |path: PathBuf| move |source| Error::Open { path, source };
     let open = |at: BorrowedFd<'_>, name: &OsStr| -> nix::Result<OwnedFd> {
@@ -131,9 +145,11 @@ fn walk(
                 };
                 here = open(here.as_fd(), OsStr::new("..")).map_err(fail(path.clone()))?;
                 path.pop();
-                if remove {
+                if let Some(tries) = remove {
                     let name = name.as_c_str();
-                    patiently(top, || unlinkat(&here, name, UnlinkatFlags::RemoveDir))?;
+                    patiently(top, tries, || {
+                        unlinkat(&here, name, UnlinkatFlags::RemoveDir)
+                    })?;
                 }
             }
         }

@@ -85,6 +85,13 @@ pub(super) fn keyed(text: &str) -> Keyed {
     text.lines().filter_map(pair).collect()
 }
 
+/// One line of a nested-keyed file such as `io.stat`: `8:0 rbytes=1 wbytes=2`.
+pub(super) fn nested(line: &str) -> Option<(&str, BTreeMap<&str, &str>)> {
+    let mut words = line.split_ascii_whitespace();
+    let key = words.next()?;
+    Some((key, words.filter_map(|w| w.split_once('=')).collect()))
+}
+
 /// A file with a single unsigned number.
 pub(super) fn number(path: &Path, text: &str) -> Result<u64> {
     let malformed = |_| Error::malformed(path, text, "one unsigned number");

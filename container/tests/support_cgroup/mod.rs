@@ -72,7 +72,7 @@ impl Drop for TestGroup {
 }
 
 /// A shell that waits for [`Waiting::go`] before it runs its script.
-pub struct Waiting(Child);
+pub struct Waiting(pub Child);
 
 /// Starts a shell and moves it into `group` before its script runs.
 pub fn shell_in(group: &Group, script: &str) -> Waiting {

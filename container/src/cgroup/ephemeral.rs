@@ -1,0 +1,257 @@
+//! Groups that live as long as one run of the command line, and the broom for those whose run was
+//! killed.
+//!
+//! Each run holds a lock (`man 2 flock`) on its group's directories, which the kernel drops when the
+//! process ends, however it ends. So a group that can be locked has no run any more. No process
+//! number is trusted, since numbers are reused.
+//!
+//! ```text
+//! run                                     sweep
+//! mkdir ringside-PID-N                    open
+//! open, lock      (if locked: next N)     lock            (if locked: its run is alive)
+//! still there?    (if not: next N)        rmdir           (if busy: somebody lives in it)
+//! ```
+//!
+//! Whoever gets the lock first wins: a sweep that comes between `mkdir` and `lock` removes the new
+//! group, its run notices, and makes another.
+
+use std::fs::read_dir;
+use std::ops::Deref;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::directory::{Directory, PROCS};
+use super::{Controllers, Error, Group, Layout, Result, tree};
+
+/// How the names of such groups begin; then come the run's process number and a counter, which make
+/// the name readable and unlikely to be taken.
+pub const PREFIX: &str = "ringside-";
+
+/// How many names are tried before giving up.
+const NAMES: u32 = 1000;
+
+/// A group for one run. It lives beside whatever runs this process: below its own group in version
+/// 1, and in version 2 where groups with processes leave room. Dropping it kills what is left in it
+/// and removes it.
+#[derive(Debug)]
+pub struct Ephemeral {
+    group: Group,
+    /// Held until the group is gone.
+    locks: Vec<Flock<OwnedFd>>,
+}
+
+impl Ephemeral {
+    /// Makes a group with a name that no other run has.
+    ///
+    /// # Errors
+    /// As [`Group::create`].
+    pub fn create(layout: &Layout, controllers: Controllers) -> Result<Ephemeral> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mut tries = 0;
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{PREFIX}{}-{number}", std::process::id());
+            let error = match Group::make(layout, Path::new(&name), controllers, true) {
+                Ok(group) => match lock_all(&group)? {
+                    Some(locks) => return Ok(Ephemeral { group, locks }),
+                    None => {
+                        group.remove()?;
+                        Error::Path {
+                            path: name.into(),
+                            why: "every name is taken or swept away at once; try again",
+                        }
+                    }
+                },
+                Err(error) => error,
+            };
+            tries += 1;
+            // Taken (another pid namespace has the same number), or swept away while it was made.
+            let again = matches!(
+                error.errno(),
+                None | Some(Errno::EEXIST | Errno::ENOENT | Errno::ENODEV)
+            ) && matches!(
+                error,
+                Error::Create { .. }
+                    | Error::Open { .. }
+                    | Error::Path { .. }
+                    | Error::Write { .. }
+            );
+            if !again || tries == NAMES {
+                return Err(error);
+            }
+        }
+    }
+
+    /// The group.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Kills what is left in the group and removes it.
+    ///
+    /// # Errors
+    /// As [`Group::kill`] and [`Group::remove`].
+    pub fn finish(mut self) -> Result<()> {
+        self.clear()
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        if self.group.directories().is_empty() {
+            return Ok(());
+        }
+        // The common case first: everything has ended, and one rmdir for each hierarchy is all.
+        match self.group.remove_at_once() {
+            Err(Error::Busy { .. }) => {
+                self.group.kill()?;
+                self.group.remove()?;
+            }
+            other => other?,
+        }
+        self.group = Group::empty();
+        self.locks.clear();
+        Ok(())
+    }
+}
+
+impl Deref for Ephemeral {
+    type Target = Group;
+    fn deref(&self) -> &Group {
+        &self.group
+    }
+}
+
+impl Drop for Ephemeral {
+    fn drop(&mut self) {
+        // Nobody is left to tell; a sweep will find what could not be removed.
+        let _ = self.clear();
+    }
+}
+
+/// Locks all directories of a new group; `None` if a sweep was faster.
+fn lock_all(group: &Group) -> Result<Option<Vec<Flock<OwnedFd>>>> {
+    let mut locks = Vec::new();
+    for dir in group.directories() {
+        match lock(dir)? {
+            Some(lock) if dir.has(PROCS) => locks.push(lock),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(locks))
+}
+
+/// Locks a directory; `None` if somebody else has.
+fn lock(dir: &Directory) -> Result<Option<Flock<OwnedFd>>> {
+    let failed = |source| Error::Open {
+        path: dir.path().into(),
+        source,
+    };
+    // The copy shares the lock with the original: it is held until both are closed, or until the
+    // guard is dropped.
+    let fd = dir
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|e| failed(super::directory::errno_of(&e)))?;
+    match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, source)) => Err(failed(source)),
+    }
+}
+
+/// What a [`sweep`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Directories that were removed.
+    pub removed: Vec<PathBuf>,
+    /// Directories without a run in which processes still live; [`Group::from_paths`] and
+    /// [`Group::kill`] end them.
+    pub occupied: Vec<PathBuf>,
+}
+
+/// Removes the groups of runs that were killed, wherever in the visible hierarchies they are. It
+/// looks at every group of the host, which takes a few µs each.
+///
+/// # Errors
+/// [`Error::Remove`] when a dead group cannot be removed; what cannot be read is passed over.
+pub fn sweep(layout: &Layout) -> Result<Swept> {
+    let mut swept = Swept::default();
+    for hierarchy in layout.hierarchies() {
+        let mut todo = vec![hierarchy.mount_point.clone()];
+        while let Some(path) = todo.pop() {
+            let Ok(entries) = read_dir(&path) else {
+                continue;
+            };
+            for entry in entries
+                .flatten()
+                .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+            {
+                if is_ours(&entry.file_name().to_string_lossy()) {
+                    sweep_one(layout, hierarchy.version, entry.path(), &mut swept)?;
+                } else {
+                    todo.push(entry.path());
+                }
+            }
+        }
+    }
+    Ok(swept)
+}
+
+fn sweep_one(
+    layout: &Layout,
+    version: super::Version,
+    path: PathBuf,
+    swept: &mut Swept,
+) -> Result<()> {
+    let dir = match Directory::open(path.clone(), version, Controllers::NONE, layout.probe) {
+        Ok(dir) => dir,
+        // Its own run removed it, or another user owns it.
+        Err(Error::Open { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let Some(lock) = lock(&dir)? else {
+        return Ok(());
+    };
+    let removed = tree::remove_once(&dir);
+    drop(lock);
+    match removed {
+        Ok(()) => swept.removed.push(path),
+        Err(Error::Busy { .. }) => swept.occupied.push(path),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Whether a name is one that [`Ephemeral::create`] makes.
+fn is_ours(name: &str) -> bool {
+    let number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    let rest = name
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.split_once('-'));
+    rest.is_some_and(|(pid, counter)| number(pid) && number(counter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_runs_are_swept() {
+        assert!(is_ours("ringside-1234-0"));
+        for other in [
+            "ringside",
+            "ringside-",
+            "ringside-1",
+            "ringside-a-1",
+            "ringside-1-",
+            "my-ringside-1-1",
+            "ringside-1-1x",
+            "ringside--1",
+        ] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
+}
