@@ -1,5 +1,13 @@
 //! Contenders, workloads, schedules, statistics and reports: what `ringside compare` is made of.
 
+pub mod child;
+pub mod clock;
+pub mod contender;
 pub mod floor;
 pub mod host;
+pub mod interrupt;
+pub mod native;
 pub mod peers;
+pub mod schedule;
+pub mod stats;
+mod sys;

@@ -1,0 +1,111 @@
+//! A process as the platform of the work: what a guest asks of its VMM by hypercall, a process asks
+//! of the kernel by system call.
+
+use std::io::{self, Write};
+use std::os::unix::process::parent_id;
+
+use ringside_work::{PAGE_BYTES, Platform};
+
+use crate::clock::monotonic_ns;
+use crate::sys;
+
+/// The calling process.
+#[derive(Debug)]
+pub struct Process {
+    written: io::Result<()>,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Process { written: Ok(()) }
+    }
+}
+
+impl Process {
+    /// Says whether everything that was written came out.
+    ///
+    /// # Errors
+    ///
+    /// The first one that writing to standard output met.
+    pub fn finish(self) -> io::Result<()> {
+        self.written
+    }
+}
+
+impl Platform for Process {
+    fn now_ns(&mut self) -> u64 {
+        monotonic_ns()
+    }
+
+    fn null_call(&mut self) {
+        // `getppid`, which no C library answers from memory.
+        let _ = parent_id();
+    }
+
+    fn buffer(&mut self, bytes: usize) -> Option<&'static mut [u64]> {
+        let memory = sys::untouched(bytes, false).ok()?;
+        memory
+            .iter_mut()
+            .step_by(PAGE_BYTES)
+            .for_each(|byte| *byte = 1);
+        Some(sys::as_words(memory))
+    }
+
+    fn untouched_pages(&mut self, count: usize) -> Option<&'static mut [u8]> {
+        sys::untouched(count.checked_mul(PAGE_BYTES)?, true).ok()
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.written.is_ok() {
+            let mut output = io::stdout().lock();
+            self.written = output.write_all(bytes).and_then(|()| output.flush());
+        }
+    }
+
+    fn wait_for_end_of_input(&mut self) {
+        // An input that cannot be read any more has ended.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_touched_and_pages_are_not() {
+        let mut process = Process::default();
+        let buffer = process.buffer(3 * PAGE_BYTES).unwrap();
+        assert_eq!(buffer.len(), 3 * PAGE_BYTES / 8);
+        assert_eq!(resident_pages(buffer.as_ptr().addr(), 3), 3);
+
+        let pages = process.untouched_pages(5).unwrap();
+        assert_eq!(pages.len(), 5 * PAGE_BYTES);
+        assert_eq!(resident_pages(pages.as_ptr().addr(), 5), 0);
+        pages[4 * PAGE_BYTES] = 1;
+        assert_eq!(resident_pages(pages.as_ptr().addr(), 5), 1);
+    }
+
+    /// How many of `count` pages from `address` on are there (man 5 proc_pid_pagemap).
+    fn resident_pages(address: usize, count: usize) -> usize {
+        use std::os::unix::fs::FileExt;
+        let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
+        (0..count)
+            .map_while(|page| {
+                let mut entry = [0; 8];
+                let offset = (address / PAGE_BYTES + page) * 8;
+                pagemap.read_exact_at(&mut entry, offset as u64).ok()?;
+                Some(u64::from_le_bytes(entry) >> 63)
+            })
+            .filter(|&present| present == 1)
+            .count()
+    }
+
+    #[test]
+    fn more_memory_than_there_are_addresses_is_refused() {
+        let mut process = Process::default();
+        assert!(process.buffer(1 << 50).is_none());
+        assert!(process.buffer(0).is_none());
+        assert!(process.untouched_pages(usize::MAX / 2).is_none());
+    }
+}
