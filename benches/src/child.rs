@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::clock::monotonic_ns;
@@ -212,16 +213,19 @@ impl<'i> Child<'i> {
         self.check()
     }
 
-    /// Waits for the child's end, but no longer than [`GRACE`].
-    fn ended_in_time(&mut self) -> bool {
+    /// Waits for the child's end, but no longer than [`GRACE`], and leaves it to be reaped.
+    fn wait_in_grace(&self) {
+        let how = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let state = || waitid(Id::Pid(self.group()), how);
         let deadline = Instant::now() + GRACE;
-        while Instant::now() < deadline {
-            match self.child.try_wait() {
-                Ok(None) => thread::sleep(LOOK_AGAIN),
-                Ok(Some(_)) | Err(_) => return true,
-            }
+        while Instant::now() < deadline && state() == Ok(WaitStatus::StillAlive) {
+            thread::sleep(LOOK_AGAIN);
         }
-        false
+    }
+
+    /// The child's process group: it leads one.
+    fn group(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
     }
 }
 
@@ -231,15 +235,13 @@ impl Drop for Child<'_> {
             return;
         }
         // Closed streams end whatever only waits for us. What runs behind a supervisor is the
-        // supervisor's to clean up, so it gets the chance before SIGKILL takes it away. The child is
-        // not reaped yet, so that the group is still its own.
+        // supervisor's to clean up, so it gets the chance before SIGKILL takes it away, and with it
+        // what it left in its group. Until the child is reaped, the group is surely its own.
         drop((self.stdin.take(), self.stdout.take(), self.stderr.take()));
-        let group = Pid::from_raw(self.child.id().cast_signed());
-        let _ = killpg(group, Signal::SIGTERM);
-        if !self.ended_in_time() {
-            let _ = killpg(group, Signal::SIGKILL);
-            let _ = self.child.wait();
-        }
+        let _ = killpg(self.group(), Signal::SIGTERM);
+        self.wait_in_grace();
+        let _ = killpg(self.group(), Signal::SIGKILL);
+        let _ = self.child.wait();
     }
 }
 

@@ -6,7 +6,10 @@ use std::fmt;
 use std::fs;
 use std::thread;
 
+use ringside_container::cgroup::{Layout, Mode};
 use serde::{Deserialize, Serialize};
+
+use crate::peers;
 
 /// What a result was measured on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +24,7 @@ pub struct HostLabel {
     pub kvm: KvmLabel,
     /// How the control groups are mounted.
     pub cgroups: CgroupLayout,
-    /// Versions, by program: `ringside` and every peer that was found.
+    /// What `ringside` and every peer that was found say of their version, by name.
     pub versions: BTreeMap<String, String>,
 }
 
@@ -61,7 +64,7 @@ pub enum CgroupLayout {
     Hybrid,
     /// Controllers in trees of their own only.
     V1,
-    /// Not mounted.
+    /// Not mounted, or not to be seen.
     None,
 }
 
@@ -71,15 +74,19 @@ impl HostLabel {
     /// What cannot be read is called `unknown`: a label is no reason to lose a measurement.
     pub fn read(kvm: KvmLabel) -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mut versions = BTreeMap::new();
-        versions.insert("ringside".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let ours = format!("ringside {}", env!("CARGO_PKG_VERSION"));
+        let mut versions = BTreeMap::from([("ringside".to_owned(), ours)]);
+        for (peer, found) in peers::find_all() {
+            if let Ok(installed) = found {
+                versions.insert(peer.name.to_owned(), installed.version);
+            }
+        }
         HostLabel {
             kernel: kernel().unwrap_or_else(unknown),
             cpu: cpu_name(&cpuinfo).unwrap_or_else(unknown),
             cores: thread::available_parallelism().map_or(1, usize::from),
             kvm,
-            cgroups: CgroupLayout::from_mountinfo(&mounts),
+            cgroups: CgroupLayout::of_this_host(),
             versions,
         }
     }
@@ -103,24 +110,13 @@ fn cpu_name(cpuinfo: &str) -> Option<String> {
 }
 
 impl CgroupLayout {
-    /// The layout that a `mountinfo` file shows (man 5 proc_pid_mountinfo): by file-system type, for
-    /// the paths are only a habit. A unified tree beside controllers of the first version is hybrid
-    /// wherever it is mounted.
-    fn from_mountinfo(mountinfo: &str) -> Self {
-        // … optional fields, `-`, file-system type, source, options
-        let kinds = mountinfo
-            .lines()
-            .filter_map(|line| line.split_once(" - ")?.1.split(' ').next());
-        let (mut first, mut second) = (false, false);
-        for kind in kinds {
-            first |= kind == "cgroup";
-            second |= kind == "cgroup2";
-        }
-        match (first, second) {
-            (false, false) => CgroupLayout::None,
-            (false, true) => CgroupLayout::V2,
-            (true, true) => CgroupLayout::Hybrid,
-            (true, false) => CgroupLayout::V1,
+    /// What this process sees.
+    fn of_this_host() -> Self {
+        match Layout::detect().map(|layout| layout.mode()) {
+            Ok(Mode::V2) => CgroupLayout::V2,
+            Ok(Mode::Hybrid) => CgroupLayout::Hybrid,
+            Ok(Mode::V1) => CgroupLayout::V1,
+            Ok(Mode::None) | Err(_) => CgroupLayout::None,
         }
     }
 }
@@ -163,34 +159,14 @@ impl fmt::Display for HostLabel {
         )?;
         writeln!(f, "kvm      {}", self.kvm)?;
         writeln!(f, "cgroups  {}", self.cgroups)?;
-        let versions: Vec<_> = self
-            .versions
-            .iter()
-            .map(|(program, version)| format!("{program} {version}"))
-            .collect();
-        write!(f, "versions {}", versions.join(", "))
+        let versions: Vec<&str> = self.versions.values().map(String::as_str).collect();
+        write!(f, "versions {}", versions.join("; "))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_cgroup_layout_is_told_by_types_not_paths() {
-        let v1 = "31 23 0:27 / /sys/fs/cgroup/cpu rw,nosuid shared:9 - cgroup cgroup rw,cpu\n";
-        let v2 = "30 23 0:26 / /elsewhere rw,nosuid - cgroup2 cgroup2 rw\n";
-        let neither = "22 1 254:0 / /sys/fs/cgroup rw - tmpfs cgroup rw\n";
-        for (mounts, layout) in [
-            (v1.to_owned(), CgroupLayout::V1),
-            (v2.to_owned(), CgroupLayout::V2),
-            (format!("{v1}{v2}"), CgroupLayout::Hybrid),
-            (neither.to_owned(), CgroupLayout::None),
-            ("garbage - \n - \n\n".to_owned(), CgroupLayout::None),
-        ] {
-            assert_eq!(CgroupLayout::from_mountinfo(&mounts), layout, "{mounts}");
-        }
-    }
 
     #[test]
     fn the_processor_is_named_as_it_names_itself() {

@@ -31,6 +31,15 @@ fn group_exists(leader: u32) -> bool {
         .any(|(state, group)| group == leader && state != "Z")
 }
 
+/// What was killed without being ours to wait for is gone soon, not at once.
+fn assert_group_ends(leader: u32) {
+    let deadline = Instant::now() + LONG;
+    while group_exists(leader) {
+        assert!(Instant::now() < deadline, "the group of {leader} lives on");
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
 #[test]
 fn output_comes_back_and_input_ends() {
     assert_eq!(run("cat; echo done", LONG).unwrap(), b"done\n");
@@ -88,7 +97,23 @@ fn a_child_that_hangs_is_ended_with_all_that_it_started() {
     .unwrap();
     let id = child.id();
     assert!(matches!(child.finish(), Err(ChildError::Timeout(_))));
-    assert!(!group_exists(id));
+    assert_group_ends(id);
+}
+
+#[test]
+fn what_outlives_its_leader_is_ended_too() {
+    let interrupt = Interrupt::never().unwrap();
+    let limit = Duration::from_millis(200);
+    // The leader ends at SIGTERM; its child is deaf to it, and holds the output open.
+    let child = Child::spawn(
+        shell("(trap '' TERM; sleep 1000; :) & wait"),
+        limit,
+        &interrupt,
+    )
+    .unwrap();
+    let id = child.id();
+    assert!(matches!(child.finish(), Err(ChildError::Timeout(_))));
+    assert_group_ends(id);
 }
 
 #[test]
@@ -98,7 +123,7 @@ fn a_child_that_closes_its_output_and_hangs_is_ended_too() {
     let child = Child::spawn(shell("exec >&- 2>&-; sleep 1000"), limit, &interrupt).unwrap();
     let id = child.id();
     assert!(matches!(child.finish(), Err(ChildError::Timeout(_))));
-    assert!(!group_exists(id));
+    assert_group_ends(id);
 }
 
 #[test]

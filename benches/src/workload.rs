@@ -1,0 +1,179 @@
+//! What is measured: programs, and how a figure comes out of each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::contender::Program;
+
+/// Something to measure under every contender.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    /// What it is called on the command line and in reports.
+    pub name: &'static str,
+    /// What it measures, in one line.
+    pub about: &'static str,
+    /// What runs.
+    pub program: Program,
+    /// How figures come out of a run.
+    pub method: Method,
+    /// The figures, in the order of a report.
+    pub metrics: &'static [Metric],
+    /// Whether it runs when nobody says which.
+    pub by_default: bool,
+    /// The workload that does the same by other means: it runs along, and is compared with this one.
+    pub twin: Option<&'static str>,
+}
+
+/// How figures come out of a run.
+#[derive(Clone, Copy, Debug)]
+pub enum Method {
+    /// The one figure is the time from just before the start to the stamp on standard output, in
+    /// milliseconds.
+    Start,
+    /// The program prints a line `name value` for each metric.
+    Lines,
+    /// The one figure is found in what the program prints.
+    Find(fn(&str) -> Option<f64>),
+    /// What the processes around the program hold of memory while it idles.
+    Footprint,
+}
+
+/// A figure of a workload.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// What it is called in reports, and by the program that prints it.
+    pub name: &'static str,
+    /// The unit.
+    pub unit: &'static str,
+    /// Which direction is better.
+    pub better: Better,
+}
+
+/// Which direction is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// More is better: a throughput.
+    Higher,
+    /// Less is better: a cost.
+    Lower,
+}
+
+const fn more(name: &'static str, unit: &'static str) -> Metric {
+    let better = Better::Higher;
+    Metric { name, unit, better }
+}
+
+const fn less(name: &'static str, unit: &'static str) -> Metric {
+    let better = Better::Lower;
+    Metric { name, unit, better }
+}
+
+/// The workload that shows whether a contender works at all, and the only one that floors run.
+pub const START: Workload = Workload {
+    name: "start",
+    about: "from before the start to the first instruction",
+    program: Program::Stamp,
+    method: Method::Start,
+    metrics: &[less("time", "ms")],
+    by_default: true,
+    twin: None,
+};
+
+/// Every workload, in the order of a report.
+pub const WORKLOADS: [Workload; 7] = [
+    START,
+    Workload {
+        name: "primes",
+        about: "sysbench's cpu test: finds the primes below 10,000",
+        program: Program::Work(&["primes", "50"]),
+        method: Method::Lines,
+        metrics: &[more("events_per_second", "events/s")],
+        ..START
+    },
+    Workload {
+        name: "memory",
+        about: "writes and reads 16 MiB from end to end",
+        program: Program::Work(&["memory", "40", "16"]),
+        method: Method::Lines,
+        metrics: &[
+            more("write_mib_per_second", "MiB/s"),
+            more("read_mib_per_second", "MiB/s"),
+        ],
+        ..START
+    },
+    Workload {
+        name: "faults",
+        about: "first touch of a page",
+        program: Program::Work(&["faults", "2048"]),
+        method: Method::Lines,
+        metrics: &[less("first_touch_ns", "ns")],
+        ..START
+    },
+    Workload {
+        name: "call",
+        about: "a null system call; in the vm, a null hypercall",
+        program: Program::Work(&["call", "30"]),
+        method: Method::Lines,
+        metrics: &[less("call_ns", "ns")],
+        ..START
+    },
+    Workload {
+        name: "footprint",
+        about: "memory (PSS) of all but the work itself, which idles; guest memory apart",
+        program: Program::Work(&["idle"]),
+        method: Method::Footprint,
+        metrics: &[less("overhead", "KiB"), less("guest_memory", "KiB")],
+        ..START
+    },
+    Workload {
+        name: "sysbench-cpu",
+        about: "the real `sysbench cpu run`, for a second",
+        program: Program::Installed(&["sysbench", "cpu", "--threads=1", "--time=1", "run"]),
+        method: Method::Find(sysbench_events_per_second),
+        metrics: &[more("events_per_second", "events/s")],
+        by_default: false,
+        twin: Some("primes"),
+    },
+];
+
+/// The figure in the report of `sysbench cpu run` (sysbench 1.0).
+fn sysbench_events_per_second(report: &str) -> Option<f64> {
+    let line = report
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("events per second:"))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn sysbench_is_read_by_its_label() {
+        let report = "Prime numbers limit: 10000\n\nCPU speed:\n    events per second:  3110.36\n\nGeneral statistics:\n";
+        assert_eq!(sysbench_events_per_second(report), Some(3110.36));
+        assert_eq!(sysbench_events_per_second("FATAL: no\n"), None);
+        assert_eq!(sysbench_events_per_second("events per second:  many"), None);
+    }
+
+    #[test]
+    fn names_are_unique_and_twins_exist() {
+        let names: HashSet<_> = WORKLOADS.iter().map(|workload| workload.name).collect();
+        assert_eq!(names.len(), WORKLOADS.len());
+        for workload in &WORKLOADS {
+            assert!(workload.twin.is_none_or(|twin| names.contains(twin)));
+            assert!(!workload.metrics.is_empty());
+        }
+    }
+
+    #[test]
+    fn embedded_work_exists_under_the_names_that_are_used() {
+        for workload in &WORKLOADS {
+            if let Program::Work(line) = workload.program {
+                assert!(ringside_work::WORKS.iter().any(|work| work.name == line[0]));
+            }
+        }
+    }
+}
