@@ -40,7 +40,7 @@ const KVM_SET_SREGS: u64 = 0x4138_ae84;
 const KVM_EXIT_IO: u32 = 2;
 
 /// As much as `ringside run --in vm` gives its guests when nothing else is asked for.
-const MEMORY_BYTES: usize = 128 << 20;
+const MEMORY_BYTES: usize = 64 << 20;
 
 // Guest-physical layout: three page tables, then the code.
 const PML4: usize = 0x1000;

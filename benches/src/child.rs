@@ -19,6 +19,9 @@ use crate::interrupt::Interrupt;
 /// More output than any workload of ours writes, in bytes.
 const OUTPUT_LIMIT: usize = 1 << 20;
 
+/// Longest message of a child that is passed on, in characters.
+const MESSAGE_LIMIT: usize = 500;
+
 /// How long a child that was asked to end may take before it is made to.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -288,15 +291,14 @@ fn read_some(stream: &mut Option<impl Read>, all: &mut Vec<u8>) -> Result<(), Ch
     Ok(())
 }
 
-/// The last line that says something: that is where programs put the cause.
+/// The last line that says something: that is where programs put the cause. Without control
+/// characters, since it ends up on a terminal.
 fn last_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    let line = text
-        .lines()
-        .rev()
-        .map(str::trim)
-        .find(|line| !line.is_empty());
-    line.unwrap_or_default().to_owned()
+    let mut lines = text.lines().rev().map(str::trim);
+    let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let printable = line.chars().filter(|c| !c.is_control());
+    printable.take(MESSAGE_LIMIT).collect()
 }
 
 #[cfg(test)]

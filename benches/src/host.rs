@@ -119,16 +119,15 @@ impl CgroupLayout {
             Ok(Mode::None) | Err(_) => CgroupLayout::None,
         }
     }
-}
 
-impl fmt::Display for CgroupLayout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// One word for it, the same as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
             CgroupLayout::V2 => "v2",
-            CgroupLayout::Hybrid => "hybrid (v1 controllers, v2 beside them)",
+            CgroupLayout::Hybrid => "hybrid",
             CgroupLayout::V1 => "v1",
-            CgroupLayout::None => "not mounted",
-        })
+            CgroupLayout::None => "none",
+        }
     }
 }
 
@@ -158,7 +157,7 @@ impl fmt::Display for HostLabel {
             self.cpu, self.cores, self.kernel
         )?;
         writeln!(f, "kvm      {}", self.kvm)?;
-        writeln!(f, "cgroups  {}", self.cgroups)?;
+        writeln!(f, "cgroups  {}", self.cgroups.name())?;
         let versions: Vec<&str> = self.versions.values().map(String::as_str).collect();
         write!(f, "versions {}", versions.join("; "))
     }

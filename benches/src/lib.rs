@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod clock;
+pub mod compare;
 pub mod contender;
 pub mod floor;
 pub mod footprint;
@@ -10,7 +11,9 @@ pub mod interrupt;
 pub mod measure;
 pub mod native;
 pub mod peers;
+pub mod report;
 pub mod schedule;
+pub mod selection;
 pub mod stats;
 mod sys;
 pub mod workload;

@@ -42,6 +42,8 @@ pub enum Method {
 pub struct Metric {
     /// What it is called in reports, and by the program that prints it.
     pub name: &'static str,
+    /// The heading of its row in a table.
+    pub title: &'static str,
     /// The unit.
     pub unit: &'static str,
     /// Which direction is better.
@@ -58,14 +60,20 @@ pub enum Better {
     Lower,
 }
 
-const fn more(name: &'static str, unit: &'static str) -> Metric {
-    let better = Better::Higher;
-    Metric { name, unit, better }
+const fn more(title: &'static str, name: &'static str, unit: &'static str) -> Metric {
+    Metric {
+        name,
+        title,
+        unit,
+        better: Better::Higher,
+    }
 }
 
-const fn less(name: &'static str, unit: &'static str) -> Metric {
-    let better = Better::Lower;
-    Metric { name, unit, better }
+const fn less(title: &'static str, name: &'static str, unit: &'static str) -> Metric {
+    Metric {
+        better: Better::Lower,
+        ..more(title, name, unit)
+    }
 }
 
 /// The workload that shows whether a contender works at all, and the only one that floors run.
@@ -74,7 +82,7 @@ pub const START: Workload = Workload {
     about: "from before the start to the first instruction",
     program: Program::Stamp,
     method: Method::Start,
-    metrics: &[less("time", "ms")],
+    metrics: &[less("start", "time", "ms")],
     by_default: true,
     twin: None,
 };
@@ -87,7 +95,7 @@ pub const WORKLOADS: [Workload; 7] = [
         about: "sysbench's cpu test: finds the primes below 10,000",
         program: Program::Work(&["primes", "50"]),
         method: Method::Lines,
-        metrics: &[more("events_per_second", "events/s")],
+        metrics: &[more("primes", "events_per_second", "events/s")],
         ..START
     },
     Workload {
@@ -96,8 +104,8 @@ pub const WORKLOADS: [Workload; 7] = [
         program: Program::Work(&["memory", "40", "16"]),
         method: Method::Lines,
         metrics: &[
-            more("write_mib_per_second", "MiB/s"),
-            more("read_mib_per_second", "MiB/s"),
+            more("memory write", "write_mib_per_second", "MiB/s"),
+            more("memory read", "read_mib_per_second", "MiB/s"),
         ],
         ..START
     },
@@ -106,7 +114,7 @@ pub const WORKLOADS: [Workload; 7] = [
         about: "first touch of a page",
         program: Program::Work(&["faults", "2048"]),
         method: Method::Lines,
-        metrics: &[less("first_touch_ns", "ns")],
+        metrics: &[less("faults", "first_touch_ns", "ns")],
         ..START
     },
     Workload {
@@ -114,7 +122,7 @@ pub const WORKLOADS: [Workload; 7] = [
         about: "a null system call; in the vm, a null hypercall",
         program: Program::Work(&["call", "30"]),
         method: Method::Lines,
-        metrics: &[less("call_ns", "ns")],
+        metrics: &[less("call", "call_ns", "ns")],
         ..START
     },
     Workload {
@@ -122,7 +130,10 @@ pub const WORKLOADS: [Workload; 7] = [
         about: "memory (PSS) of all but the work itself, which idles; guest memory apart",
         program: Program::Work(&["idle"]),
         method: Method::Footprint,
-        metrics: &[less("overhead", "KiB"), less("guest_memory", "KiB")],
+        metrics: &[
+            less("footprint", "overhead", "KiB"),
+            less("guest memory", "guest_memory", "KiB"),
+        ],
         ..START
     },
     Workload {
@@ -130,7 +141,7 @@ pub const WORKLOADS: [Workload; 7] = [
         about: "the real `sysbench cpu run`, for a second",
         program: Program::Installed(&["sysbench", "cpu", "--threads=1", "--time=1", "run"]),
         method: Method::Find(sysbench_events_per_second),
-        metrics: &[more("events_per_second", "events/s")],
+        metrics: &[more("sysbench-cpu", "events_per_second", "events/s")],
         by_default: false,
         twin: Some("primes"),
     },

@@ -1,0 +1,253 @@
+//! What a report must not leave unsaid: where the machine was too noisy, and what would help.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{MetricReport, Report, ResultReport};
+use crate::stats;
+
+/// Contenders this close are told apart: two medians that differ by less may as well be equal.
+const TELLABLE: f64 = 0.10;
+
+/// A spread (between quartiles, over the median) above which a median is not much to go by.
+const WIDE: f64 = 0.5;
+
+/// With fewer runs an interval is little more than the range of the samples.
+const FEW_RUNS: u32 = 8;
+
+/// No patience suffices for more runs than this.
+const MOST_RUNS: f64 = 1000.0;
+
+/// Something that a reader should know before quoting a figure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// What is wrong.
+    pub kind: Kind,
+    /// The workload, where it is about one.
+    pub workload: Option<String>,
+    /// The metric, where it is about one.
+    pub metric: Option<String>,
+    /// The contenders that it is about.
+    pub contenders: Vec<String>,
+    /// The whole of it for people, with what to do.
+    pub message: String,
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Two contenders may be equal or far apart: the figures do not say.
+    CannotTell,
+    /// A contender's figures differ too much among themselves.
+    WideSpread,
+    /// There are too few runs for an interval.
+    FewRuns,
+}
+
+/// Finds what to warn of; resampling is seeded by the report's own seed.
+pub fn warnings(report: &Report) -> Vec<Warning> {
+    let mut random = ChaCha8Rng::seed_from_u64(report.seed);
+    let mut found = Vec::new();
+    if report.runs < FEW_RUNS {
+        found.push(Warning {
+            kind: Kind::FewRuns,
+            workload: None,
+            metric: None,
+            contenders: Vec::new(),
+            message: format!(
+                "{} runs are too few for intervals to mean much; give --runs {FEW_RUNS} or more",
+                report.runs
+            ),
+        });
+    }
+    for workload in &report.workloads {
+        for metric in &workload.metrics {
+            let mut warn = |kind, contenders: Vec<String>, message: String| {
+                found.push(Warning {
+                    kind,
+                    workload: Some(workload.name.clone()),
+                    metric: Some(metric.name.clone()),
+                    contenders,
+                    message: format!("{} {}: {message}", workload.name, metric.name),
+                });
+            };
+            let wide: Vec<String> = metric
+                .results
+                .iter()
+                .filter(|result| is_wide(result))
+                .map(|result| result.contender.clone())
+                .collect();
+            if !wide.is_empty() {
+                let message = format!(
+                    "figures of {} are spread widely (half of them over more than {:.0} % of the median); see what else runs on this machine",
+                    wide.join(", "),
+                    WIDE * 100.0
+                );
+                warn(Kind::WideSpread, wide, message);
+            }
+            for (one, other) in pairs(report, metric) {
+                if let Some(message) = cannot_tell(one, other, &mut random) {
+                    let contenders = vec![one.contender.clone(), other.contender.clone()];
+                    warn(Kind::CannotTell, contenders, message);
+                }
+            }
+        }
+    }
+    found
+}
+
+fn is_wide(result: &ResultReport) -> bool {
+    let summary = &result.summary;
+    summary.median > 0.0 && summary.quartiles.width() / summary.median > WIDE
+}
+
+/// The results that a reader compares: each two contenders, and each contender with its own floor.
+fn pairs<'r>(
+    report: &Report,
+    metric: &'r MetricReport,
+) -> Vec<(&'r ResultReport, &'r ResultReport)> {
+    let floor_of = |result: &ResultReport| {
+        let mut contenders = report.contenders.iter();
+        contenders
+            .find(|contender| contender.name == result.contender)
+            .and_then(|contender| contender.floor_of.clone())
+    };
+    let mut pairs = Vec::new();
+    for (index, one) in metric.results.iter().enumerate() {
+        for other in &metric.results[index + 1..] {
+            let compared = match (floor_of(one), floor_of(other)) {
+                (None, None) => true,
+                (None, Some(floored)) => floored == one.contender,
+                (Some(floored), None) => floored == other.contender,
+                (Some(_), Some(_)) => false,
+            };
+            if compared {
+                pairs.push((one, other));
+            }
+        }
+    }
+    pairs
+}
+
+/// What to say if the ratio of the two may be 1 and may be far from it. A narrow interval around 1
+/// is a result (they are equal), not a doubt.
+fn cannot_tell(
+    one: &ResultReport,
+    other: &ResultReport,
+    random: &mut ChaCha8Rng,
+) -> Option<String> {
+    let ratio = stats::ratio(&other.values(), &one.values(), random)?;
+    let width = ratio.interval.width() / ratio.value;
+    if !ratio.interval.contains(1.0) || width <= TELLABLE {
+        return None;
+    }
+    // An interval narrows with the square root of the number of runs.
+    let count = one.summary.count.min(other.summary.count) as f64;
+    let enough = (count * (width / TELLABLE).powi(2) / 10.0).ceil() * 10.0;
+    let advice = if enough <= MOST_RUNS {
+        format!("quiet the machine, or give --runs {enough}")
+    } else {
+        "quiet the machine: no number of runs makes up for this".to_owned()
+    };
+    Some(format!(
+        "too noisy to tell {} from {}: their ratio is anything from {:.2} to {:.2}; {advice}",
+        other.contender, one.contender, ratio.interval.low, ratio.interval.high
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::{constant, report_of};
+
+    /// `count` figures around `middle`, `spread` apart at most.
+    fn figures(middle: f64, spread: f64, count: u32) -> Vec<f64> {
+        (0..count)
+            .map(|n| middle + spread * (f64::from(n * 7 % count) / f64::from(count - 1) - 0.5))
+            .collect()
+    }
+
+    fn kinds(report: &Report) -> Vec<Kind> {
+        warnings(report)
+            .iter()
+            .map(|warning| warning.kind)
+            .collect()
+    }
+
+    #[test]
+    fn clear_differences_and_clear_equality_leave_no_doubt() {
+        let report = report_of(&[
+            ("native", figures(10.0, 0.2, 20)),
+            ("container", figures(10.0, 0.2, 20)),
+            ("vm", figures(20.0, 8.0, 20)),
+        ]);
+        assert_eq!(warnings(&report), []);
+    }
+
+    #[test]
+    fn noise_that_hides_a_difference_is_told_with_what_would_help() {
+        let report = report_of(&[
+            ("native", figures(10.0, 4.0, 20)),
+            ("vm", figures(10.5, 4.0, 20)),
+        ]);
+        let found = warnings(&report);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].kind, Kind::CannotTell);
+        assert_eq!(found[0].contenders, ["native", "vm"]);
+        let message = &found[0].message;
+        assert!(
+            message.starts_with("start time: too noisy to tell vm from native"),
+            "{message}"
+        );
+        let runs: f64 = message.rsplit("--runs ").next().unwrap().parse().unwrap();
+        assert!(runs > 20.0 && runs % 10.0 == 0.0, "{message}");
+    }
+
+    #[test]
+    fn hopeless_noise_asks_for_quiet_not_for_runs() {
+        let mut wild: Vec<f64> = figures(10.0, 19.0, 20);
+        wild.extend([0.01; 20]);
+        let report = report_of(&[("native", wild.clone()), ("vm", wild)]);
+        let found = warnings(&report);
+        assert!(found.iter().any(|warning| warning.kind == Kind::WideSpread));
+        let doubt = found
+            .iter()
+            .find(|warning| warning.kind == Kind::CannotTell)
+            .unwrap();
+        assert!(
+            doubt
+                .message
+                .ends_with("no number of runs makes up for this")
+        );
+    }
+
+    #[test]
+    fn a_floor_is_compared_with_its_own_contender_only() {
+        let noisy = || figures(10.0, 4.0, 20);
+        let report = report_of(&[
+            ("native", constant(1.0, 20)),
+            ("container", noisy()),
+            ("vm", constant(99.0, 20)),
+            ("floor-container", noisy()),
+            ("floor-vm", noisy()),
+        ]);
+        let found = warnings(&report);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].contenders, ["container", "floor-container"]);
+    }
+
+    #[test]
+    fn few_runs_are_told_once() {
+        let report = report_of(&[("native", constant(1.0, 3)), ("vm", constant(2.0, 3))]);
+        assert_eq!(kinds(&report), [Kind::FewRuns]);
+    }
+
+    #[test]
+    fn nothing_is_said_of_zeros_and_of_nothing() {
+        let report = report_of(&[("native", constant(0.0, 20)), ("vm", constant(0.0, 20))]);
+        assert_eq!(warnings(&report), []);
+        assert_eq!(warnings(&report_of(&[])), []);
+    }
+}

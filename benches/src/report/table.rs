@@ -1,0 +1,323 @@
+//! The report for people: a table that reads from the back row, and below it what one must know.
+
+use std::fmt::Write;
+
+use comfy_table::presets::{ASCII_HORIZONTAL_ONLY, UTF8_HORIZONTAL_ONLY};
+use comfy_table::{Attribute, Cell, ContentArrangement, Table};
+
+use super::{ContenderReport, MetricReport, RatioReport, Report, ResultReport, WorkloadReport};
+use crate::contender::BASELINE;
+use crate::stats::Interval;
+use crate::workload::Better;
+
+/// Where the table goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// To a terminal: as wide as it is, with lines and bold headings.
+    Terminal,
+    /// To a file or a pipe: no escape sequences, lines as long as they are.
+    Plain,
+}
+
+/// The label, the table, the notes.
+pub fn render(report: &Report, look: Look) -> String {
+    let mut text = format!("{}\n\n", report.host);
+    if report.is_empty() {
+        text.push_str("nothing was measured\n");
+    } else {
+        // Lines end where their text ends.
+        for line in table(report, look).lines() {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+    }
+    text.push('\n');
+    notes(report, &mut text);
+    text
+}
+
+fn table(report: &Report, look: Look) -> Table {
+    let columns: Vec<&ContenderReport> = report
+        .contenders
+        .iter()
+        .filter(|contender| {
+            contender.floor_of.is_none() || !has_column_of_floored(report, contender)
+        })
+        .collect();
+    let mut table = Table::new();
+    match look {
+        Look::Terminal => {
+            table.load_style(UTF8_HORIZONTAL_ONLY);
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
+        Look::Plain => {
+            table.load_style(ASCII_HORIZONTAL_ONLY).force_no_tty();
+        }
+    }
+    let heading = |text: &str| Cell::new(text).add_attribute(Attribute::Bold);
+    let mut header = vec![heading("")];
+    header.extend(columns.iter().map(|contender| heading(&contender.name)));
+    table.set_header(header);
+    for workload in &report.workloads {
+        for metric in &workload.metrics {
+            if metric.results.is_empty() {
+                continue;
+            }
+            let mut row = vec![Cell::new(row_heading(metric))];
+            for contender in &columns {
+                row.push(Cell::new(cell(report, workload, metric, &contender.name)));
+            }
+            table.add_row(row);
+        }
+    }
+    table
+}
+
+/// A floor is shown beneath what it is the floor of, if that is there.
+fn has_column_of_floored(report: &Report, floor: &ContenderReport) -> bool {
+    let mut contenders = report.contenders.iter();
+    contenders.any(|contender| Some(&contender.name) == floor.floor_of.as_ref())
+}
+
+fn row_heading(metric: &MetricReport) -> String {
+    let better = match metric.better {
+        Better::Higher => "more",
+        Better::Lower => "less",
+    };
+    format!("{}\n{}, {better} is better", metric.title, metric.unit)
+}
+
+/// A contender's result, how it compares, and its floor.
+fn cell(
+    report: &Report,
+    workload: &WorkloadReport,
+    metric: &MetricReport,
+    contender: &str,
+) -> String {
+    let mut lines = Vec::new();
+    let result = metric.result(contender);
+    if let Some(result) = result {
+        lines.push(median(result));
+        for ratio in &result.ratios {
+            if ratio.to_workload != workload.name {
+                lines.push(format!("{} of {}", times(ratio), ratio.to_workload));
+            } else if ratio.to_contender == BASELINE {
+                lines.push(times(ratio));
+            }
+        }
+    }
+    let floors = report
+        .contenders
+        .iter()
+        .filter(|other| other.floor_of.as_deref() == Some(contender));
+    for floor in floors {
+        let Some(by_hand) = metric.result(&floor.name) else {
+            continue;
+        };
+        lines.push(format!("by hand {}", median(by_hand)));
+        let ratio = result.and_then(|result| {
+            result
+                .ratios
+                .iter()
+                .find(|ratio| ratio.to_contender == floor.name)
+        });
+        if let Some(ratio) = ratio {
+            lines.push(format!("{} of that", times(ratio)));
+        }
+    }
+    if lines.is_empty() {
+        "-".to_owned()
+    } else {
+        lines.join("\n")
+    }
+}
+
+fn median(result: &ResultReport) -> String {
+    let summary = &result.summary;
+    let decimals = decimals(summary.median);
+    let Interval { low, high } = summary.interval;
+    format!(
+        "{} ({}–{})",
+        number(summary.median, decimals),
+        number(low, decimals),
+        number(high, decimals)
+    )
+}
+
+fn times(ratio: &RatioReport) -> String {
+    let decimals = decimals(ratio.ratio.value);
+    let Interval { low, high } = ratio.ratio.interval;
+    format!(
+        "{}× ({}–{})",
+        number(ratio.ratio.value, decimals),
+        number(low, decimals),
+        number(high, decimals)
+    )
+}
+
+/// As many decimals as make three significant digits, but no more than three.
+fn decimals(value: f64) -> usize {
+    match value.abs() {
+        0.0 => 0,
+        magnitude if magnitude < 1.0 => 3,
+        magnitude if magnitude < 10.0 => 2,
+        magnitude if magnitude < 100.0 => 1,
+        _ => 0,
+    }
+}
+
+/// With a comma between thousands.
+fn number(value: f64, decimals: usize) -> String {
+    let plain = format!("{value:.decimals$}");
+    let (whole, fraction) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
+    let mut grouped = String::new();
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index) % 3 == 0 && grouped != "-" {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped + fraction
+}
+
+/// What the figures are, what is missing and why, and what to beware of.
+fn notes(report: &Report, text: &mut String) {
+    let mut line = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
+    if report.interrupted {
+        line("interrupted: this is what there was by then".to_owned());
+    }
+    for contender in &report.contenders {
+        if let Some(reason) = &contender.unavailable {
+            line(format!(
+                "{} cannot run on this host: {reason}",
+                contender.name
+            ));
+        }
+    }
+    for workload in &report.workloads {
+        for skipped in &workload.not_run {
+            line(format!(
+                "{} under {}: not run: {}",
+                workload.name, skipped.contender, skipped.reason
+            ));
+        }
+        for failure in &workload.failures {
+            line(format!(
+                "{} under {} failed in round {}: {}",
+                workload.name, failure.contender, failure.round, failure.reason
+            ));
+        }
+    }
+    for warning in &report.warnings {
+        line(format!("warning: {}", warning.message));
+    }
+    let mut about = String::new();
+    // A string grows without errors.
+    let _ = write!(
+        about,
+        "Medians of {} runs (95 % confidence interval); × is the ratio to {BASELINE}. Seed {}, {:.0} s.",
+        report.runs, report.seed, report.elapsed_s
+    );
+    line(about);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::{constant, report_of};
+    use crate::report::{Failure, NotRun};
+
+    #[test]
+    fn numbers_have_three_digits_and_thousands() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.4123, "0.412"),
+            (2.5, "2.50"),
+            (31.26, "31.3"),
+            (999.6, "1,000"),
+            (3_120.4, "3,120"),
+            (1_234_567.0, "1,234,567"),
+            (-1_234.0, "-1,234"),
+            (-123.0, "-123"),
+        ] {
+            assert_eq!(number(value, decimals(value)), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_table_shows_every_result_its_ratio_and_its_floor() {
+        let report = report_of(&[
+            ("native", constant(0.5, 9)),
+            ("container", constant(3.0, 9)),
+            ("floor-container", constant(2.0, 9)),
+        ]);
+        let text = render(&report, Look::Plain);
+        let expected = "
+-----------------------------------------------------------
+                      native               container
+===========================================================
+ start                0.500 (0.500–0.500)  3.00 (3.00–3.00)
+ ms, less is better                        6.00× (6.00–6.00)
+                                           by hand 2.00 (2.00–2.00)
+                                           1.50× (1.50–1.50) of that
+";
+        for line in expected
+            .lines()
+            .filter(|line| !line.starts_with(['-', '=']))
+        {
+            let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let wanted = squeezed(line);
+            assert!(
+                text.lines().any(|line| squeezed(line) == wanted),
+                "no line `{wanted}` in\n{text}"
+            );
+        }
+        assert!(!text.contains("floor-container"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
+    }
+
+    #[test]
+    fn a_floor_alone_has_a_column_of_its_own() {
+        let report = report_of(&[("floor-vm", constant(2.0, 9))]);
+        let text = render(&report, Look::Plain);
+        assert!(
+            text.contains("floor-vm") && text.contains("2.00 (2.00–2.00)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_the_reason() {
+        let mut report = report_of(&[("native", constant(1.0, 9)), ("vm", Vec::new())]);
+        report.contenders[1].unavailable = Some("cannot open /dev/kvm: gone".to_owned());
+        report.interrupted = true;
+        report.workloads[0].not_run.push(NotRun {
+            contender: "container".to_owned(),
+            reason: "no reason".to_owned(),
+        });
+        report.workloads[0].failures.push(Failure {
+            contender: "native".to_owned(),
+            round: 3,
+            reason: "it broke".to_owned(),
+        });
+        let text = render(&report, Look::Plain);
+        for line in [
+            "interrupted: this is what there was by then",
+            "vm cannot run on this host: cannot open /dev/kvm: gone",
+            "start under container: not run: no reason",
+            "start under native failed in round 3: it broke",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_report_of_nothing_says_so() {
+        let text = render(&report_of(&[]), Look::Plain);
+        assert!(text.contains("\nnothing was measured\n"), "{text}");
+    }
+}
