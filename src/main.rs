@@ -16,14 +16,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Compare(commands::compare::Args),
     Run(commands::run::Args),
     Vm(commands::vm::Args),
+    #[command(hide = true)]
+    Workload(commands::workload::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Compare(args) => commands::compare::run(&args),
         Command::Run(args) => commands::run::run(&args),
         Command::Vm(args) => commands::vm::run(&args),
+        Command::Workload(args) => commands::workload::run(&args),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("ringside: {failure}");

@@ -11,6 +11,7 @@ pub mod interrupt;
 pub mod measure;
 pub mod native;
 pub mod peers;
+pub mod progress;
 pub mod report;
 pub mod schedule;
 pub mod selection;

@@ -32,6 +32,20 @@ impl Process {
     }
 }
 
+/// Runs an embedded piece of work in the calling process: `ringside_work::run`, for those who do not
+/// depend on it themselves.
+///
+/// # Errors
+///
+/// Those of `ringside_work::run`; what writing met is told by [`Process::finish`].
+pub fn run<'a>(
+    name: &'a str,
+    args: &[&'a str],
+    process: &mut Process,
+) -> Result<(), ringside_work::Error<'a>> {
+    ringside_work::run(name, args, process)
+}
+
 impl Platform for Process {
     fn now_ns(&mut self) -> u64 {
         monotonic_ns()

@@ -8,6 +8,12 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+/// A seed that nobody chose.
+pub fn new_seed() -> u64 {
+    // Short enough to type again.
+    u64::from(rand::random::<u32>())
+}
+
 /// The rounds: the first warms up and does not count.
 #[derive(Clone, Debug)]
 pub struct Schedule<T> {

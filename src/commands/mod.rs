@@ -1,8 +1,10 @@
 //! One file a command.
 
+pub mod compare;
 pub mod explain;
 pub mod failure;
 pub mod run;
 pub mod vm;
+pub mod workload;
 
 pub use failure::Failure;
