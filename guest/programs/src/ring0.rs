@@ -31,6 +31,8 @@ global_asm!(
     .section .ring0, "ax", @progbits
     .weak ring0_entry           // a program may have an entry of its own, and stay in ring 0
 ring0_entry:                    // the drop to ring 3: an interrupt's return with no interrupt before
+    mov eax, {task}             // the VMM loaded it already; QEMU's emulation of AMD-V honours the I/O
+    ltr ax                      // bitmap only of one that the guest loads itself
     push {user_data}
     push {stack_top}
     push 0x202                  // rflags: interrupts on, and the bit that is always one
@@ -113,6 +115,7 @@ ring0_trap:
     jmp 5b
     "#,
     stride = const layout::VECTOR_STRIDE,
+    task = const layout::selector::TASK,
     user_data = const layout::selector::USER_DATA,
     user_code = const layout::selector::USER_CODE,
     stack_top = const layout::STACK_TOP - 8, // as after a call: rsp + 8 is a multiple of 16

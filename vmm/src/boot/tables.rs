@@ -14,9 +14,9 @@ pub(super) fn global_descriptors() -> [u64; 10] {
     table[usize::from(selector::USER_CODE >> 3)] = 0x00af_fb00_0000_ffff;
     let task = usize::from(selector::TASK >> 3);
     let limit = u64::from(TASK_LIMIT);
-    // base 23:0 at bit 16, base 31:24 at bit 56, present, type 11 (busy 64-bit task state)
+    // base 23:0 at bit 16, base 31:24 at bit 56, present, type 9 (available 64-bit task state)
     table[task] =
-        limit | (layout::TSS & 0xff_ffff) << 16 | 0x8b << 40 | (layout::TSS >> 24 & 0xff) << 56;
+        limit | (layout::TSS & 0xff_ffff) << 16 | 0x89 << 40 | (layout::TSS >> 24 & 0xff) << 56;
     table[task + 1] = layout::TSS >> 32;
     table
 }

@@ -19,8 +19,12 @@ pub struct Report {
     pub system: kvm_sregs,
     /// The bytes at RIP, as many as could be read.
     pub code: Vec<u8>,
-    /// The instruction at RIP, if the bytes are one.
+    /// The instruction at RIP, if the bytes are one. After an access to a port or to memory that
+    /// is not there, KVM may have stepped over it already.
     pub instruction: Option<String>,
+    /// Whether RIP alone is from where the trouble was, and the rest from the guest's own handler,
+    /// which reported it.
+    pub in_handler: bool,
 }
 
 impl Report {
@@ -34,6 +38,7 @@ impl Report {
     ) -> Option<Report> {
         let mut registers = vcpu.registers().ok()?;
         let system = vcpu.system_registers().ok()?;
+        let in_handler = rip.is_some();
         registers.rip = rip.unwrap_or(registers.rip);
         let code = match exit {
             // KVM fetched the instruction before it gave up on it.
@@ -46,12 +51,14 @@ impl Report {
             system,
             code,
             instruction,
+            in_handler,
         })
     }
 
-    /// The privilege level the guest ran at: 0 for its kernel, 3 for its programs.
-    pub fn ring(&self) -> u16 {
-        self.system.cs.selector & 3
+    /// The privilege level the guest ran at: 0 for its kernel, 3 for its programs; `None` if only
+    /// its handler's is known.
+    pub fn ring(&self) -> Option<u16> {
+        (!self.in_handler).then_some(self.system.cs.selector & 3)
     }
 }
 
@@ -93,11 +100,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let r = &self.registers;
         let s = &self.system;
+        let whose = match self.ring() {
+            Some(ring) => format!("ring {ring}"),
+            None => "(other registers are the handler's)".to_owned(),
+        };
         writeln!(
             f,
-            "  rip {:#018x}  ring {}  {}",
+            "  rip {:#018x}  {whose}  {}",
             r.rip,
-            self.ring(),
             self.instruction
                 .as_deref()
                 .unwrap_or("(no valid instruction)")

@@ -93,7 +93,7 @@ unsafe extern "C" fn triple_fault() {
     naked_asm!("push 0", "push 0", "lidt [rsp]", "ud2")
 }
 
-/// Maps the first heap page to guest-physical 1 TiB, far beyond memory, and reads it.
+/// Maps the first heap page to guest-physical 1 GiB, beyond memory, and reads it.
 #[unsafe(naked)]
 unsafe extern "C" fn read_outside() {
     naked_asm!(
@@ -102,7 +102,7 @@ unsafe extern "C" fn read_outside() {
         "and rax, -4096",
         "mov rax, [rax]", // PD
         "and rax, -4096",
-        "movabs rcx, 0x10000000083", // 1 TiB, large, writable, present
+        "mov ecx, 0x40000083", // 1 GiB, large, writable, present
         "mov [rax + 8 * 3], rcx",
         "mov rdx, 0x600000",
         "invlpg [rdx]",

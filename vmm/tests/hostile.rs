@@ -1,0 +1,223 @@
+//! Whatever a guest does, it ends in a report: never a panic, never a hang past its limits.
+
+mod support;
+
+use ringside_vmm::boot::Image;
+use ringside_vmm::trap::{Exit, Reason, Stop, Width};
+use ringside_vmm::vm::{End, Limits, Outcome};
+use std::time::Duration;
+use support::{PATIENCE, kvm, run, run_image};
+
+/// The end of `attack NAME`, and its outcome for a closer look.
+fn attack(name: &str) -> Option<(Stop, Outcome)> {
+    let kvm = kvm()?;
+    let (outcome, output) = run(&kvm, "attack", &[name], PATIENCE);
+    match outcome.end {
+        End::Stopped(stop) => Some((stop, outcome)),
+        end => panic!("{name}: {end} {output}"),
+    }
+}
+
+#[test]
+fn a_loop_ends_at_the_time_limit_in_either_ring() {
+    let Some(kvm) = kvm() else { return };
+    let time = Duration::from_millis(50);
+    let limits = Limits {
+        time: Some(time),
+        ..PATIENCE
+    };
+    for (name, ring) in [("loop", 3), ("loop-ring0", 0)] {
+        let (outcome, _) = run(&kvm, "attack", &[name], limits);
+        assert_eq!(outcome.end, End::TimeLimit(time), "{name}");
+        let report = outcome.report.expect("what it was doing");
+        assert_eq!(report.ring(), Some(ring), "{report}");
+        assert!(report.instruction.is_some(), "{report}");
+    }
+}
+
+#[test]
+fn a_storm_of_exits_ends_at_the_exit_limit() {
+    let Some(kvm) = kvm() else { return };
+    let limits = Limits {
+        exits: Some(1000),
+        ..PATIENCE
+    };
+    let (outcome, _) = run(&kvm, "attack", &["exits"], limits);
+    assert_eq!(outcome.end, End::ExitLimit(1000));
+    assert_eq!(outcome.statistics.total(), 1000);
+}
+
+#[test]
+fn a_halt_that_nothing_ends_is_an_end() {
+    let Some((stop, outcome)) = attack("halt") else {
+        return;
+    };
+    assert_eq!(stop, Stop::Halted);
+    assert_eq!(outcome.statistics.count(Reason::Hlt), 1);
+}
+
+#[test]
+fn a_triple_fault_says_where() {
+    let Some((stop, outcome)) = attack("triple-fault") else {
+        return;
+    };
+    assert_eq!(stop, Stop::TripleFault);
+    assert_eq!(outcome.statistics.count(Reason::Shutdown), 1);
+    assert!(outcome.report.is_some());
+}
+
+#[test]
+fn wild_reads_are_told_apart() {
+    let Some((stop, outcome)) = attack("null") else {
+        return;
+    };
+    assert!(
+        matches!(
+            stop,
+            Stop::GuestFault {
+                vector: 14,
+                error_code: 4,
+                cr2: 0,
+                ..
+            }
+        ),
+        "{stop}"
+    );
+    let report = outcome.report.expect("what it was doing");
+    let instruction = report.instruction.clone().unwrap_or_default();
+    assert!(instruction.starts_with("mov al,["), "{report}");
+    let (stop, _) = attack("kernel").expect("KVM is here");
+    assert!(
+        matches!(
+            stop,
+            Stop::GuestFault {
+                vector: 14,
+                error_code: 5,
+                cr2: 0x1000,
+                ..
+            }
+        ),
+        "{stop}"
+    );
+    let (stop, _) = attack("outside").expect("KVM is here");
+    let read = Exit::MmioRead {
+        address: 1 << 30,
+        width: Width::Double,
+    };
+    assert_eq!(stop, Stop::Unclaimed(read));
+}
+
+#[test]
+fn a_root_table_outside_memory_is_an_end() {
+    let Some((stop, outcome)) = attack("table-outside") else {
+        return;
+    };
+    // Nothing can be fetched any more, not even a handler: the processor gives up, or KVM does.
+    assert!(
+        matches!(
+            stop,
+            Stop::TripleFault | Stop::InternalError(_) | Stop::Unclaimed(_) | Stop::Unexpected(_)
+        ),
+        "{stop}"
+    );
+    assert!(outcome.report.is_some());
+}
+
+#[test]
+fn unknown_ports_are_named() {
+    let Some((stop, _)) = attack("port") else {
+        return;
+    };
+    let write = Exit::IoOut {
+        port: 0xdead,
+        width: Width::Double,
+        value: 0x1234_5678,
+    };
+    assert_eq!(stop, Stop::Unclaimed(write));
+    let (stop, _) = attack("port-string").expect("KVM is here");
+    assert!(
+        matches!(stop, Stop::Unclaimed(Exit::IoOut { port: 0xdead, .. })),
+        "{stop}"
+    );
+    let (stop, _) = attack("port-ring3").expect("KVM is here");
+    assert!(
+        matches!(stop, Stop::GuestFault { vector: 13, .. }),
+        "the I/O bitmap is closed there: {stop}"
+    );
+}
+
+#[test]
+fn an_invalid_instruction_is_shown() {
+    let Some((stop, outcome)) = attack("opcode") else {
+        return;
+    };
+    assert!(matches!(stop, Stop::GuestFault { vector: 6, .. }), "{stop}");
+    let report = outcome.report.expect("what it was doing");
+    assert_eq!(
+        (report.instruction.as_deref(), &report.code[..2]),
+        (Some("ud2"), &[0x0f, 0x0b][..])
+    );
+}
+
+#[test]
+fn an_instruction_that_kvm_cannot_emulate_is_shown() {
+    let Some(kvm) = kvm() else { return };
+    let (outcome, output) = run(&kvm, "attack", &["sse-ring0"], PATIENCE);
+    match outcome.end {
+        // Hardware runs it.
+        End::Stopped(Stop::Exited(0)) => assert_eq!(output, "survived\n"),
+        End::Stopped(Stop::InternalError(Exit::InternalError { suberror: 1, .. })) => {
+            let report = outcome.report.expect("what it was doing");
+            assert_eq!(report.instruction.as_deref(), Some("pxor xmm0,xmm0"));
+        }
+        end => panic!("{end}"),
+    }
+}
+
+#[test]
+fn wild_hypercalls_are_refused() {
+    let Some((stop, _)) = attack("hypercall-outside") else {
+        return;
+    };
+    assert_eq!(
+        stop,
+        Stop::BadRequest {
+            address: 0xffff_fff8
+        }
+    );
+    let (stop, _) = attack("hypercall-narrow").expect("KVM is here");
+    assert_eq!(stop, Stop::BadRequest { address: 8 });
+    let kvm = kvm().expect("KVM is here");
+    let (outcome, output) = run(&kvm, "attack", &["hypercall-pointers"], PATIENCE);
+    assert_eq!(outcome.end, End::Stopped(Stop::Exited(0)), "{output}");
+    let refused = output.lines().filter(|line| line.ends_with(" -14")).count();
+    assert_eq!(
+        (refused, output.contains("unknown -38")),
+        (18, true),
+        "{output}"
+    );
+}
+
+/// Small reproducible noise (SplitMix64, Steele et al. 2014).
+fn noise(seed: u64) -> impl Iterator<Item = u8> {
+    (0..).flat_map(move |index: u64| {
+        let mut word = seed.wrapping_add(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (word ^ word >> 27).to_le_bytes()
+    })
+}
+
+#[test]
+fn junk_for_a_program_ends_somehow() {
+    let Some(kvm) = kvm() else { return };
+    let limits = Limits {
+        time: Some(Duration::from_millis(100)),
+        exits: Some(1000),
+    };
+    for seed in 0..100 {
+        let junk: Vec<u8> = noise(seed * 1000).take(4096).collect();
+        let image = Image::flat(&junk).expect("an image");
+        let (outcome, _) = run_image(&kvm, &image, &[], limits);
+        assert!(outcome.statistics.total() <= 1000, "{}", outcome.end);
+    }
+}
