@@ -46,8 +46,11 @@ pub enum Lack {
         "/proc/sys/kernel/seccomp is not there; boot a kernel that was built with CONFIG_SECCOMP_FILTER"
     )]
     Seccomp,
-    /// Capabilities that this process lacks, with what they are for.
-    #[error("this process lacks {}; run as root (a rootless container gets its own in a user namespace)", .0.join(", "))]
+    /// Capabilities that this process lacks, with what they are for, as an ordinary user.
+    #[error("an ordinary user, without {}; run as root (a rootless container gets its own in a user namespace)", .0.join(", "))]
+    OrdinaryUser(Vec<&'static str>),
+    /// Capabilities that this process lacks although it is root.
+    #[error("root, but without {}; whatever started this process took them away (docker: --cap-add NAME, systemd: CapabilityBoundingSet=)", .0.join(", "))]
     Capabilities(Vec<&'static str>),
     /// A hard limit that many containers at once run into.
     #[error(
@@ -152,36 +155,36 @@ fn seccomp(read: Read) -> Result<String, Lack> {
     Ok(format!("actions {}", actions.trim().replace(' ', ", ")))
 }
 
-/// The capabilities that putting containers together uses, by number (`linux/capability.h`). All but the last are
-/// needed where there is no user namespace; the last is for limits above the caller's own.
+/// The capabilities that putting containers together uses, by number (`linux/capability.h`).
 const CAPABILITIES: [(u32, &str); 7] = [
-    (6, "CAP_SETGID"),
-    (7, "CAP_SETUID"),
-    (8, "CAP_SETPCAP"),
-    (12, "CAP_NET_ADMIN"),
-    (21, "CAP_SYS_ADMIN"),
-    (27, "CAP_MKNOD"),
-    (24, "CAP_SYS_RESOURCE"),
+    (6, "CAP_SETGID (become the container's group)"),
+    (7, "CAP_SETUID (become the container's user)"),
+    (8, "CAP_SETPCAP (drop capabilities for good)"),
+    (12, "CAP_NET_ADMIN (set up network links)"),
+    (21, "CAP_SYS_ADMIN (make namespaces, mount)"),
+    (24, "CAP_SYS_RESOURCE (raise hard limits)"),
+    (27, "CAP_MKNOD (make device nodes)"),
 ];
 
 fn capabilities(read: Read) -> Result<String, Lack> {
     const STATUS: &str = "/proc/self/status";
     let status = read(STATUS).ok_or(Lack::Proc(STATUS))?;
-    let effective = status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
-        .ok_or(Lack::Proc(STATUS))?;
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+    let effective = field("CapEff:").and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let effective = effective.ok_or(Lack::Proc(STATUS))?;
+    // Real, effective, saved and file-system user number.
+    let user = field("Uid:").and_then(|users| users.split_ascii_whitespace().nth(1));
     let missing: Vec<_> = CAPABILITIES
         .into_iter()
         .filter_map(|(number, name)| (effective & 1 << number == 0).then_some(name))
         .collect();
-    if missing.is_empty() {
-        Ok(format!(
+    match user {
+        _ if missing.is_empty() => Ok(format!(
             "{} in effect, all that are used among them",
             effective.count_ones()
-        ))
-    } else {
-        Err(Lack::Capabilities(missing))
+        )),
+        Some("0") => Err(Lack::Capabilities(missing)),
+        _ => Err(Lack::OrdinaryUser(missing)),
     }
 }
 
@@ -282,14 +285,21 @@ mod tests {
 
     #[test]
     fn missing_capabilities_are_named() {
-        let status = |mask: &str| format!("Name:\tx\nCapEff:\t{mask}\n");
-        let of = |mask| capabilities(&proc(&[("/proc/self/status", &status(mask))]));
-        assert!(of("000001ffffffffff").unwrap().starts_with("41 "));
+        let of = |user, mask| {
+            let status = format!("Name:\tx\nUid:\t7\t{user}\t7\t7\nCapEff:\t{mask}\n");
+            capabilities(&proc(&[("/proc/self/status", &status)]))
+        };
+        assert!(of(0, "000001ffffffffff").unwrap().starts_with("41 "));
+        let resource = "CAP_SYS_RESOURCE (raise hard limits)";
         assert_eq!(
-            of("000001fffeffffff"),
-            Err(Lack::Capabilities(vec!["CAP_SYS_RESOURCE"]))
+            of(0, "000001fffeffffff"),
+            Err(Lack::Capabilities(vec![resource]))
         );
-        assert_eq!(of("zz"), Err(Lack::Proc("/proc/self/status")));
+        assert_eq!(
+            of(1000, "000001fffeffffff"),
+            Err(Lack::OrdinaryUser(vec![resource]))
+        );
+        assert_eq!(of(0, "zz"), Err(Lack::Proc("/proc/self/status")));
     }
 
     #[test]

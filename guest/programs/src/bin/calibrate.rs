@@ -19,16 +19,25 @@ unsafe extern "C" fn spin() {
     naked_asm!("mov rcx, [{turns}]", "2: dec rcx", "jnz 2b", "ret", turns = sym TURNS)
 }
 
-/// Instructions a second of the loop as `run` runs it, measured over at least 2 ms.
+/// Long enough that asking for the time, which is an exit, adds little.
+const ENOUGH_NS: u64 = 1_000_000;
+
+/// Instructions a second of the loop as `run` runs it.
+///
+/// The shortest of three times counts: what else the host does only makes a guest slower, and the
+/// first exits of a guest can take as long as the whole loop.
 fn rate(run: fn()) -> f64 {
     let mut guest = Guest::default();
     let mut turns = 1000;
     loop {
         TURNS.store(turns, Ordering::Relaxed);
-        let start = guest.now_ns();
-        run();
-        let elapsed_ns = guest.now_ns() - start;
-        if elapsed_ns >= 2_000_000 {
+        let mut elapsed_ns = u64::MAX;
+        for _ in 0..3 {
+            let start = guest.now_ns();
+            run();
+            elapsed_ns = elapsed_ns.min(guest.now_ns() - start);
+        }
+        if elapsed_ns >= ENOUGH_NS {
             return (2 * turns + 2) as f64 * 1e9 / elapsed_ns as f64;
         }
         turns *= 4;
