@@ -17,6 +17,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Compare(commands::compare::Args),
+    Doctor(commands::doctor::Args),
     Run(commands::run::Args),
     Vm(commands::vm::Args),
     #[command(hide = true)]
@@ -26,6 +27,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compare(args) => commands::compare::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Run(args) => commands::run::run(&args),
         Command::Vm(args) => commands::vm::run(&args),
         Command::Workload(args) => commands::workload::run(&args),

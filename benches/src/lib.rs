@@ -1,9 +1,11 @@
 //! Contenders, workloads, schedules, statistics and reports: what `ringside compare` is made of.
 
+pub mod calibrate;
 pub mod child;
 pub mod clock;
 pub mod compare;
 pub mod contender;
+pub mod doctor;
 pub mod floor;
 pub mod footprint;
 pub mod host;

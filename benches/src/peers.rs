@@ -6,25 +6,20 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::child::{Child, ChildError};
+use crate::interrupt::Interrupt;
+
 /// How long a program gets to print its version.
 pub const PATIENCE: Duration = Duration::from_secs(3);
-
-/// More than any program's first line of version has, in bytes.
-const LINE_LIMIT_BYTES: u64 = 4096;
 
 /// A program that Ringside can be compared with, or that it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -93,21 +88,13 @@ pub enum PeerError {
         /// What to do to get it.
         install: &'static str,
     },
-    /// It is there and cannot be started.
-    #[error("cannot run {}: {source}; install it again", path.display())]
-    Start {
+    /// It is there, and does not run or does not answer.
+    #[error("{} --version {source}; run it by hand to see why", path.display())]
+    Failed {
         /// The program.
         path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It printed nothing in time.
-    #[error("{} --version printed nothing within {} s; run it by hand to see what it waits for", path.display(), patience.as_secs())]
-    Silent {
-        /// The program.
-        path: PathBuf,
-        /// How long it got.
-        patience: Duration,
+        /// What it did instead.
+        source: ChildError,
     },
     /// It ended, or closed its output, without a word.
     #[error("{} --version printed nothing; install it again", path.display())]
@@ -150,54 +137,29 @@ fn on_path(program: &str) -> Option<PathBuf> {
         })
 }
 
-/// The first line that `path --version` prints, without control characters.
-///
-/// The program leads a process group of its own, which is killed as soon as that line is there, so
-/// that neither it nor a child of it stays.
+/// The first line that `path --version` prints, without control characters. As soon as it is there, the
+/// program and what it may have started are ended.
 fn version(path: &Path, patience: Duration) -> Result<String, PeerError> {
-    let mut child = Command::new(path)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|source| PeerError::Start {
-            path: path.into(),
-            source,
-        })?;
-    let output = child.stdout.take().expect("asked for above");
-    // A read cannot be given up; a thread that waits in one can be left.
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut line = Vec::new();
-        let mut output = BufReader::new(output.take(LINE_LIMIT_BYTES));
-        while line.trim_ascii().is_empty()
-            && output
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|bytes| bytes > 0)
-        {}
-        // The receiver may have given up.
-        let _ = sender.send(line);
-    });
-    let line = receiver.recv_timeout(patience);
-    // It may have ended on its own. It has not been waited for, so the number is still its.
-    let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
-    let _ = child.wait();
-    let line = line.map_err(|_| PeerError::Silent {
+    let failed = |source| PeerError::Failed {
         path: path.into(),
-        patience,
-    })?;
-    match printable(&line) {
+        source,
+    };
+    let mut command = Command::new(path);
+    command.arg("--version");
+    let interrupt = Interrupt::never().map_err(|error| failed(error.into()))?;
+    let mut child = Child::spawn(command, patience, &interrupt).map_err(failed)?;
+    let output = child.read_until(|output| output.trim_ascii_start().contains(&b'\n'));
+    match printable(output.map_err(failed)?) {
         empty if empty.is_empty() => Err(PeerError::Empty { path: path.into() }),
         version => Ok(version),
     }
 }
 
-/// A line as it may be shown on a terminal: what a program printed could be an escape sequence.
-fn printable(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    text.trim()
+/// The first line of `output` as it may be shown on a terminal: it could hold an escape sequence.
+fn printable(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let line = text.trim_start().lines().next().unwrap_or_default();
+    line.trim_end()
         .chars()
         .filter(|c| !c.is_control())
         .take(120)
@@ -217,17 +179,9 @@ mod tests {
         (folder, path)
     }
 
-    /// Runs it. A file that was just written may still be open for writing in a child that another
-    /// test forked in between, until that child executes (`ETXTBSY`): try again.
     fn version_of(script: &str, patience: Duration) -> Result<String, PeerError> {
         let (_folder, path) = program(script);
-        loop {
-            match version(&path, patience) {
-                Err(PeerError::Start { source, .. })
-                    if source.kind() == io::ErrorKind::ExecutableFileBusy => {}
-                other => return other,
-            }
-        }
+        version(&path, patience)
     }
 
     #[test]
@@ -239,10 +193,8 @@ mod tests {
     #[test]
     fn does_not_wait_for_a_program_that_never_answers() {
         let silent = version_of("sleep 1000", Duration::from_millis(100));
-        assert!(
-            matches!(silent, Err(PeerError::Silent { .. })),
-            "{silent:?}"
-        );
+        let message = silent.unwrap_err().to_string();
+        assert!(message.contains("--version ended after"), "{message}");
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         floor: Floor::extract(&env::temp_dir())?,
     };
     let bar = Bar::new(args.quiet);
-    let host = HostLabel::read(KvmLabel::Uncalibrated);
+    let host = HostLabel::read(KvmLabel::calibrated());
     let report = compare(&plan, host, &tools, &interrupt, &mut |progress| {
         bar.show(progress);
     });

@@ -28,6 +28,7 @@
 
 pub mod boot;
 pub mod device;
+pub mod host;
 pub mod memory;
 pub mod paging;
 pub mod sys;
