@@ -3,7 +3,8 @@
 use nix::errno::Errno;
 
 use crate::cgroup::{self, Layout};
-use crate::mount::table::{self, Mount};
+use crate::mount::table;
+use crate::mount::view::{Place, view};
 use crate::sys;
 
 /// The capabilities that putting a container together takes without a user namespace:
@@ -21,8 +22,8 @@ pub struct Host {
     pub capabilities: u64,
     /// Whether no user namespace is needed.
     pub is_privileged: bool,
-    /// The caller's mount table.
-    pub mounts: Vec<Mount>,
+    /// Which of its files a container is to see.
+    pub places: Vec<Place>,
     /// Where its cgroups are; looked for only when a container is to be limited.
     pub cgroups: Option<Layout>,
 }
@@ -50,12 +51,13 @@ impl Host {
     pub fn read(cgroups_wanted: bool) -> Result<Self, Error> {
         let user = nix::unistd::geteuid().as_raw();
         let capabilities = sys::effective_capabilities().map_err(Error::Capabilities)?;
+        let is_privileged = user == 0 && capabilities & NEEDED_CAPABILITIES == NEEDED_CAPABILITIES;
         Ok(Self {
             user,
             group: nix::unistd::getegid().as_raw(),
             capabilities,
-            is_privileged: user == 0 && capabilities & NEEDED_CAPABILITIES == NEEDED_CAPABILITIES,
-            mounts: table::read()?,
+            is_privileged,
+            places: view(&table::read()?, is_privileged),
             cgroups: cgroups_wanted.then(Layout::detect).transpose()?,
         })
     }
@@ -78,7 +80,7 @@ impl Host {
             group: 0,
             capabilities: u64::MAX,
             is_privileged: true,
-            mounts: table::parse(b"1 0 8:1 / / rw - ext4 a rw\n").unwrap_or_default(),
+            places: Vec::new(),
             cgroups: None,
         }
     }

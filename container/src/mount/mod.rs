@@ -3,3 +3,4 @@
 pub mod overlay;
 pub mod special;
 pub mod table;
+pub mod view;

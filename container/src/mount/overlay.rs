@@ -18,39 +18,11 @@ use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags};
 
-use super::table::{Mount, visible};
+use super::view::{Place, Way};
 use crate::host::Host;
 use crate::plan::SCAFFOLD;
 use crate::plan::call::{Call, text};
 use crate::plan::step::{Otherwise, Step};
-
-/// Directories that the container gets anew, and never from the host.
-const OWN: [&str; 3] = ["/proc", "/sys", "/dev"];
-
-/// File systems that show the kernel rather than hold files, or that mount others by themselves.
-const KERNEL_VIEWS: [&str; 21] = [
-    "autofs",
-    "binfmt_misc",
-    "bpf",
-    "cgroup",
-    "cgroup2",
-    "configfs",
-    "debugfs",
-    "devpts",
-    "devtmpfs",
-    "efivarfs",
-    "fusectl",
-    "hugetlbfs",
-    "mqueue",
-    "nsfs",
-    "proc",
-    "pstore",
-    "rpc_pipefs",
-    "securityfs",
-    "selinuxfs",
-    "sysfs",
-    "tracefs",
-];
 
 /// The steps that put the root together, up to the last mount that comes from the host.
 pub fn root(host: &Host) -> Vec<Step> {
@@ -71,13 +43,7 @@ pub fn root(host: &Host) -> Vec<Step> {
             "it lives in this mount namespace and dies with it",
             vec![
                 Call::Umask { mask: 0 },
-                Call::Mount {
-                    source: Some(text("ringside")),
-                    target: text(SCAFFOLD),
-                    kind: Some(text("tmpfs")),
-                    flags: MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-                    data: Some(text("mode=755")),
-                },
+                tmpfs(SCAFFOLD),
                 Call::ChangeDirectory {
                     path: text(SCAFFOLD),
                 },
@@ -86,13 +52,32 @@ pub fn root(host: &Host) -> Vec<Step> {
             ],
         ),
     ];
-    let userxattr = !host.is_privileged;
-    steps.push(layer(0, Path::new("/"), MsFlags::empty(), userxattr).asked_by("command"));
-    let others = visible(&host.mounts)
-        .into_iter()
-        .filter(|mount| is_files(mount));
-    for (index, mount) in others.enumerate() {
-        steps.push(further(index + 1, mount, host, userxattr));
+    for (index, place) in host.places.iter().enumerate() {
+        match &place.way {
+            Way::Layer => steps.push(layer(index, place, host.is_privileged)),
+            Way::Bind => steps.push(bound(place)),
+            Way::Directory if place.path == Path::new("/") => steps.push(Step::init(
+                "begin with an empty root",
+                "overlayfs does not let a user layer what has mounts in it",
+                vec![tmpfs("root")],
+            )),
+            Way::Directory => steps.push(Step::init(
+                format!("make {}", place.path.display()),
+                "something is mounted in it on the host",
+                vec![Call::MakeDirectory {
+                    path: inside(&place.path),
+                    mode: place.mode,
+                }],
+            )),
+            Way::Link(target) => steps.push(Step::init(
+                format!("link {}", place.path.display()),
+                "as on the host",
+                vec![Call::Link {
+                    target: text(target.as_bytes()),
+                    path: inside(&place.path),
+                }],
+            )),
+        }
     }
     steps
 }
@@ -117,64 +102,112 @@ pub fn pivot() -> Step {
     )
 }
 
-/// Whether a mount holds files that the container should see at the same path.
-fn is_files(mount: &Mount) -> bool {
-    mount.point != Path::new("/")
-        && !OWN.iter().any(|own| mount.point.starts_with(own))
-        && !KERNEL_VIEWS.contains(&mount.kind.as_str())
-}
-
-/// Copy-on-write over another mount of the host; read-only where overlayfs does not take it as a lower
-/// layer (a single file, vfat, a stack of overlays that is too deep, …).
-fn further(index: usize, mount: &Mount, host: &Host, userxattr: bool) -> Step {
-    let target = inside(&mount.point);
-    let flags = restrictions(mount);
-    let bind = Call::Mount {
-        source: Some(text(mount.point.as_os_str().as_bytes())),
-        target: target.clone(),
-        kind: None,
-        flags: MsFlags::MS_BIND,
-        data: None,
-    };
-    let read_only = Call::Mount {
-        source: None,
-        target,
-        kind: None,
-        flags: MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | flags,
-        data: None,
-    };
-    let _ = host;
-    layer(index, &mount.point, flags, userxattr).or(Otherwise::Try(vec![bind, read_only]))
-}
-
-/// One overlay mount over the host's directory `lower`.
-fn layer(index: usize, lower: &Path, flags: MsFlags, userxattr: bool) -> Step {
+/// Copy-on-write over a directory of the host; read-only where overlayfs does not take it as a lower
+/// layer (vfat, a stack of overlays that is too deep, …). The root has to be a layer.
+fn layer(index: usize, place: &Place, is_privileged: bool) -> Step {
     let mut options = b"lowerdir=".to_vec();
-    options.extend(escape(lower.as_os_str().as_bytes()));
+    options.extend(escape(place.path.as_os_str().as_bytes()));
     options.extend(format!(",upperdir={index}/upper,workdir={index}/work").bytes());
-    if userxattr {
+    let mut calls = vec![
+        directory(format!("{index}")),
+        // The topmost directory of an overlay looks as its upper layer does.
+        Call::MakeDirectory {
+            path: text(format!("{index}/upper")),
+            mode: place.mode,
+        },
+        directory(format!("{index}/work")),
+    ];
+    if !is_privileged {
         options.extend(b",userxattr");
+    } else if place.owner != (0, 0) {
+        calls.push(Call::ChangeOwner {
+            path: text(format!("{index}/upper")),
+            owner: place.owner,
+        });
+    }
+    if !is_privileged {
+        calls.push(directory_at(place));
+    }
+    calls.push(Call::Mount {
+        source: Some(text("overlay")),
+        target: inside(&place.path),
+        kind: Some(text("overlay")),
+        flags: place.flags | MsFlags::MS_NODEV,
+        data: Some(text(options)),
+    });
+    let step = Step::init(
+        format!(
+            "lay a writable layer over the host's {}",
+            place.path.display()
+        ),
+        "the host's files below are read, never written",
+        calls,
+    );
+    if place.path == Path::new("/") {
+        step
+    } else {
+        step.or(Otherwise::Try(bind(place)))
+    }
+}
+
+/// A file, or a directory with everything mounted in it, read-only.
+fn bound(place: &Place) -> Step {
+    let mut calls = bind(place);
+    if !place.is_mount {
+        // Nothing else has made something to mount on.
+        calls.insert(
+            0,
+            if place.is_directory {
+                directory_at(place)
+            } else {
+                Call::MakeFile {
+                    path: inside(&place.path),
+                }
+            },
+        );
     }
     Step::init(
-        format!("lay a writable layer over the host's {}", lower.display()),
-        "the host's files below are read, never written",
-        vec![
-            directory(format!("{index}")),
-            directory(format!("{index}/upper")),
-            directory(format!("{index}/work")),
-            Call::Mount {
-                source: Some(text("overlay")),
-                target: inside(lower),
-                kind: Some(text("overlay")),
-                flags: flags | MsFlags::MS_NODEV,
-                data: Some(text(options)),
-            },
-        ],
+        format!("show the host's {} read-only", place.path.display()),
+        "overlayfs layers only directories, and only with nothing mounted in them",
+        calls,
     )
+    .or(Otherwise::PassAbsent)
+}
+
+fn bind(place: &Place) -> Vec<Call> {
+    vec![
+        Call::Mount {
+            source: Some(text(place.path.as_os_str().as_bytes())),
+            target: inside(&place.path),
+            kind: None,
+            flags: MsFlags::MS_BIND | MsFlags::MS_REC,
+            data: None,
+        },
+        Call::MakeReadOnly {
+            path: inside(&place.path),
+        },
+    ]
+}
+
+fn directory_at(place: &Place) -> Call {
+    Call::MakeDirectory {
+        path: inside(&place.path),
+        mode: place.mode,
+    }
+}
+
+fn tmpfs(target: &str) -> Call {
+    Call::Mount {
+        source: Some(text("ringside")),
+        target: text(target),
+        kind: Some(text("tmpfs")),
+        flags: MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        data: Some(text("mode=755")),
+    }
 }
 
 /// A path of the container while it is being put together, seen from the scaffold.
-pub(super) fn inside(path: &Path) -> CString {
+fn inside(path: &Path) -> CString {
     let mut inside = b"root".to_vec();
     if path != Path::new("/") {
         inside.extend(path.as_os_str().as_bytes());
@@ -189,25 +222,6 @@ pub(super) fn directory(path: impl Into<Vec<u8>>) -> Call {
     }
 }
 
-/// What the host forbids on a mount stays forbidden; in a user namespace the kernel insists on it.
-fn restrictions(mount: &Mount) -> MsFlags {
-    mount
-        .options
-        .split(',')
-        .fold(MsFlags::empty(), |flags, option| {
-            flags
-                | match option {
-                    "nosuid" => MsFlags::MS_NOSUID,
-                    "nodev" => MsFlags::MS_NODEV,
-                    "noexec" => MsFlags::MS_NOEXEC,
-                    "noatime" => MsFlags::MS_NOATIME,
-                    "nodiratime" => MsFlags::MS_NODIRATIME,
-                    "relatime" => MsFlags::MS_RELATIME,
-                    _ => MsFlags::empty(),
-                }
-        })
-}
-
 /// Escapes what separates options (`,`) and lower layers (`:`).
 fn escape(path: &[u8]) -> Vec<u8> {
     let escaped = path.iter().flat_map(|&byte| match byte {
@@ -220,43 +234,70 @@ fn escape(path: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mount::table::parse;
 
-    fn host(table: &[u8]) -> Host {
-        Host {
-            mounts: parse(table).unwrap(),
-            ..Host::for_tests()
+    fn place(path: &str, way: Way) -> Place {
+        Place {
+            path: path.into(),
+            is_directory: !matches!(way, Way::Bind | Way::Link(_)),
+            way,
+            mode: 0o1777,
+            owner: (0, 0),
+            flags: MsFlags::MS_NOEXEC,
+            is_mount: true,
         }
     }
 
-    fn story(host: &Host) -> String {
-        root(host).iter().map(|step| step.to_string()).collect()
+    fn story(places: Vec<Place>, is_privileged: bool) -> String {
+        root(&Host {
+            places,
+            is_privileged,
+            ..Host::for_tests()
+        })
+        .iter()
+        .map(ToString::to_string)
+        .collect()
     }
 
     #[test]
-    fn the_host_s_file_systems_are_layered_and_its_kernel_views_left_out() {
-        let story = story(&host(
-            b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:2 / /proc rw - proc p rw\n3 1 0:3 / /home rw,nosuid - ext4 b rw\n\
-              4 1 0:4 / /run rw,noexec - tmpfs c rw\n5 4 0:5 / /run/netns/x rw - nsfs d rw\n6 1 0:6 / /dev rw - devtmpfs e rw\n",
-        ));
+    fn a_layer_looks_as_the_host_s_directory_does() {
+        let mut home = place("/home", Way::Layer);
+        home.owner = (7, 8);
+        let story = story(vec![place("/", Way::Layer), home], true);
         assert!(
             story.contains(r#""lowerdir=/,upperdir=0/upper,workdir=0/work""#),
             "{story}"
         );
-        assert!(story.contains(r#"mount("overlay", "root/home", "overlay", MS_NODEV | MS_NOSUID, "lowerdir=/home,upperdir=1/upper,workdir=1/work")"#) || story.contains(r#"MS_NOSUID | MS_NODEV, "lowerdir=/home,upperdir=1/upper,workdir=1/work")"#), "{story}");
-        assert!(story.contains("root/run"), "{story}");
-        for left_out in ["netns", "root/dev", "root/proc"] {
-            assert!(!story.contains(left_out), "{story}");
-        }
+        assert!(story.contains(r#""root/home", "overlay", MS_NODEV | MS_NOEXEC, "lowerdir=/home,upperdir=1/upper,workdir=1/work""#), "{story}");
+        assert!(story.contains(r#"mkdir("1/upper", 0o1777)"#), "{story}");
+        assert!(story.contains(r#"chown("1/upper", 7, 8)"#), "{story}");
     }
 
     #[test]
-    fn an_unprivileged_overlay_keeps_its_marks_in_user_attributes() {
-        let host = Host {
-            is_privileged: false,
-            ..host(b"1 0 8:1 / / rw - ext4 a rw\n")
-        };
-        assert!(story(&host).contains("userxattr"));
+    fn a_user_s_root_begins_empty_and_keeps_its_marks_in_user_attributes() {
+        let places = vec![
+            place("/", Way::Directory),
+            place("/bin", Way::Link("usr/bin".into())),
+            place("/usr", Way::Layer),
+            Place {
+                is_mount: false,
+                ..place("/file", Way::Bind)
+            },
+        ];
+        let story = story(places, false);
+        assert!(
+            story.contains(r#"mount("ringside", "root", "tmpfs""#),
+            "{story}"
+        );
+        assert!(
+            story.contains(r#"symlink("usr/bin", "root/bin")"#),
+            "{story}"
+        );
+        assert!(story.contains("workdir=2/work,userxattr"), "{story}");
+        assert!(story.contains(r#"mkdir("root/usr", 0o1777)"#), "{story}");
+        assert!(
+            story.contains(r#"openat(AT_FDCWD, "root/file", O_CREAT)"#),
+            "{story}"
+        );
     }
 
     #[test]

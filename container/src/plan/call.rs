@@ -108,6 +108,19 @@ pub enum Call {
         /// Which.
         path: CString,
     },
+    /// `chown`.
+    ChangeOwner {
+        /// Which.
+        path: CString,
+        /// User and group.
+        owner: (u32, u32),
+    },
+    /// `mount_setattr(AT_RECURSIVE, MOUNT_ATTR_RDONLY)`: a mount and all that is mounted in it
+    /// (`man 2 mount_setattr`).
+    MakeReadOnly {
+        /// Which.
+        path: CString,
+    },
     /// `mknod` of a character device.
     MakeDevice {
         /// Which.
@@ -175,6 +188,8 @@ impl Call {
             Self::ChangeDirectory { .. } => "chdir",
             Self::MakeDirectory { .. } => "mkdir",
             Self::MakeFile { .. } => "openat",
+            Self::ChangeOwner { .. } => "chown",
+            Self::MakeReadOnly { .. } => "mount_setattr",
             Self::MakeDevice { .. } => "mknod",
             Self::Link { .. } => "symlink",
             Self::SetHostname { .. } => "sethostname",
@@ -242,6 +257,15 @@ impl fmt::Display for Call {
             Self::ChangeDirectory { path } => write!(f, "chdir({})", show(path)),
             Self::MakeDirectory { path, mode } => write!(f, "mkdir({}, {mode:#05o})", show(path)),
             Self::MakeFile { path } => write!(f, "openat(AT_FDCWD, {}, O_CREAT)", show(path)),
+            Self::ChangeOwner {
+                path,
+                owner: (user, group),
+            } => write!(f, "chown({}, {user}, {group})", show(path)),
+            Self::MakeReadOnly { path } => write!(
+                f,
+                "mount_setattr({}, AT_RECURSIVE, MOUNT_ATTR_RDONLY)",
+                show(path)
+            ),
             Self::MakeDevice {
                 path,
                 device: (major, minor),

@@ -18,7 +18,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Pid, chdir, mkdir, pivot_root, sethostname, symlinkat};
+use nix::unistd::{Gid, Pid, Uid, chdir, chown, mkdir, pivot_root, sethostname, symlinkat};
 
 use super::diagnose::diagnose;
 use super::report::Report;
@@ -227,6 +227,15 @@ impl Kernel for Child<'_> {
             Call::MakeDirectory { path, mode } => {
                 mkdir(path.as_c_str(), Mode::from_bits_truncate(*mode))
             }
+            Call::ChangeOwner {
+                path,
+                owner: (user, group),
+            } => chown(
+                path.as_c_str(),
+                Some(Uid::from_raw(*user)),
+                Some(Gid::from_raw(*group)),
+            ),
+            Call::MakeReadOnly { path } => sys::make_read_only(path),
             Call::MakeFile { path } => {
                 let flags = OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
                 openat(

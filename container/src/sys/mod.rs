@@ -15,6 +15,8 @@ pub use descriptor::{close_range, pidfd_open, pidfd_send_signal, socket_pair};
 pub use network::loopback_up;
 pub use spawn::{Program, SpawnError, spawn};
 
+use std::ffi::CStr;
+
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
@@ -52,6 +54,32 @@ pub fn unshare(namespaces: i32) -> Result<(), Errno> {
     // SAFETY: the call takes an integer. Only `CLONE_NEW…` flags come here, none that would take
     // descriptors or memory from other threads.
     check(unsafe { libc::unshare(namespaces) }.into()).map(drop)
+}
+
+/// Makes a mount and every mount in it read-only (`man 2 mount_setattr`).
+///
+/// # Errors
+/// `EINVAL` when `path` is no mount, `ENOSYS` before Linux 5.12.
+pub fn make_read_only(path: &CStr) -> Result<(), Errno> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is a C string, and the kernel reads as many bytes of the attributes as it is told
+    // they have.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
 }
 
 /// Sends any signal, a real-time one too (`nix` has no names for those). A process that has ended is
