@@ -37,4 +37,5 @@ pub use config::{Config, Limits};
 pub use error::{Error, NotExecuted};
 pub use process::report::StepOutcome;
 pub use process::status::ExitStatus;
+pub use process::streams::Streams;
 pub use run::{Container, Observer, run, spawn};

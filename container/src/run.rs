@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::plan::step::Step;
 use crate::process::report::{Report, StepOutcome};
 use crate::process::status::ExitStatus;
+use crate::process::streams::Streams;
 use crate::process::supervise::{Blocked, until_readable};
 use crate::start::{Started, reap, start};
 use crate::sys;
@@ -48,7 +49,13 @@ pub fn run(config: &Config, observer: &mut dyn Observer) -> Result<ExitStatus, E
         call: "sigprocmask",
         errno,
     })?;
-    let started = start(config, observer, blocked.before(), false)?;
+    let started = start(
+        config,
+        Streams::default(),
+        observer,
+        blocked.before(),
+        false,
+    )?;
     let mut container = Container {
         started,
         ended: None,
@@ -62,7 +69,8 @@ pub fn run(config: &Config, observer: &mut dyn Observer) -> Result<ExitStatus, E
     container.wait()
 }
 
-/// Starts the command of `config` in a container of its own and returns as soon as it runs.
+/// Starts the command of `config` in a container of its own and returns as soon as it runs. It reads and
+/// writes `streams`.
 ///
 /// The caller may have any number of threads: between `clone3` and `execve` the child keeps to what a
 /// signal handler may do. The container ends when the calling process does, whatever becomes of the
@@ -70,12 +78,16 @@ pub fn run(config: &Config, observer: &mut dyn Observer) -> Result<ExitStatus, E
 ///
 /// # Errors
 /// As [`run`].
-pub fn spawn(config: &Config, observer: &mut dyn Observer) -> Result<Container, Error> {
+pub fn spawn(
+    config: &Config,
+    streams: Streams<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Container, Error> {
     let blocked = Blocked::new().map_err(|errno| Error::System {
         call: "sigprocmask",
         errno,
     })?;
-    let started = start(config, observer, blocked.before(), true)?;
+    let started = start(config, streams, observer, blocked.before(), true)?;
     Ok(Container {
         started,
         ended: None,

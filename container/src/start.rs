@@ -22,6 +22,7 @@ use crate::plan::{Plan, plan};
 use crate::process::init::{self, Inheritance};
 use crate::process::report::Report;
 use crate::process::status::ExitStatus;
+use crate::process::streams::Streams;
 use crate::sys::{self, Clone3, Cloned, Program};
 
 /// What is left of the start when the command runs.
@@ -35,6 +36,7 @@ pub(crate) struct Started {
 /// Plans and executes, up to the moment when the command runs. The caller's signals are blocked.
 pub(crate) fn start(
     config: &Config,
+    streams: Streams<'_>,
     observer: &mut dyn Observer,
     mask: SigSet,
     outlives_thread: bool,
@@ -53,6 +55,7 @@ pub(crate) fn start(
         plan: &plan,
         channel: theirs.as_fd(),
         runtime: runtime.as_fd(),
+        streams,
         mask,
         tells_steps: observer.wants_steps(),
         outlives_thread,

@@ -22,6 +22,7 @@ use nix::unistd::{Gid, Pid, Uid, chdir, chown, mkdir, pivot_root, sethostname, s
 
 use super::diagnose::diagnose;
 use super::report::Report;
+use super::streams::Streams;
 use crate::cgroup::Entrance;
 use crate::execute::{Kernel, perform};
 use crate::plan::Plan;
@@ -38,6 +39,8 @@ pub struct Inheritance<'a> {
     pub channel: BorrowedFd<'a>,
     /// Becomes readable when the runtime ends.
     pub runtime: BorrowedFd<'a>,
+    /// What the command reads and writes instead of the runtime's standard streams.
+    pub streams: Streams<'a>,
     /// The signal mask that the command gets.
     pub mask: SigSet,
     /// Whether every step is reported, or only a failure.
@@ -52,6 +55,15 @@ pub fn run(
     entrance: Option<&Entrance>,
     program: &mut Program,
 ) -> i32 {
+    if let Err(errno) = inheritance.streams.take() {
+        Report::Failed {
+            step: u16::MAX,
+            call: 0,
+            errno,
+        }
+        .send(inheritance.channel);
+        return 125;
+    }
     let mut kernel = Child {
         inheritance,
         entrance,

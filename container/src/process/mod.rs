@@ -12,4 +12,5 @@ pub mod diagnose;
 pub mod init;
 pub mod report;
 pub mod status;
+pub mod streams;
 pub mod supervise;
