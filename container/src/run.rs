@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::cgroup::{Group, Stats};
+use crate::cgroup::{Controllers, Group, Layout, Stats, Swept, sweep};
 use crate::config::Config;
 use crate::error::Error;
 use crate::plan::step::Step;
@@ -60,6 +60,9 @@ pub fn run(config: &Config, observer: &mut dyn Observer) -> Result<ExitStatus, E
         started,
         ended: None,
     };
+    // While the command runs there is time to look after what others left behind. That it could not be
+    // removed is nothing to this container; `gc` says why.
+    let _ = Layout::detect().and_then(|layout| sweep(&layout));
     until_readable(container.started.channel.as_fd(), container.pidfd()).map_err(|errno| {
         Error::System {
             call: "signalfd",
@@ -67,6 +70,23 @@ pub fn run(config: &Config, observer: &mut dyn Observer) -> Result<ExitStatus, E
         }
     })?;
     container.wait()
+}
+
+/// Removes what containers left behind whose runtime was killed: their cgroups, and with them whoever is
+/// still in there. (Mounts, processes and directories go by themselves.)
+///
+/// # Errors
+/// When a cgroup cannot be removed.
+pub fn gc() -> Result<Swept, Error> {
+    let layout = Layout::detect()?;
+    let mut swept = sweep(&layout)?;
+    for path in std::mem::take(&mut swept.occupied) {
+        let group = Group::from_paths(&layout, [&path], Controllers::NONE)?;
+        group.kill()?;
+        group.remove()?;
+        swept.removed.push(path);
+    }
+    Ok(swept)
 }
 
 /// Starts the command of `config` in a container of its own and returns as soon as it runs. It reads and
@@ -114,7 +134,7 @@ impl Container {
 
     /// Its cgroup; none when nothing is limited.
     pub fn group(&self) -> Option<&Group> {
-        self.started.group.as_ref()
+        self.started.group.as_deref()
     }
 
     /// What it has used so far; nothing of what was not limited.
@@ -160,8 +180,8 @@ impl Container {
             _ => init,
         };
         self.ended = Some(status);
-        if let Some(group) = &self.started.group {
-            group.remove()?;
+        if let Some(group) = self.started.group.take() {
+            group.finish()?;
         }
         Ok(status)
     }

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -11,7 +10,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::Observer;
-use crate::cgroup::{self, Controllers, Entrance, Group};
+use crate::cgroup::{self, Entrance, Ephemeral};
 use crate::config::Config;
 use crate::error::Error;
 use crate::execute::{Kernel, perform};
@@ -30,7 +29,7 @@ use crate::sys::{self, Clone3, Cloned, Program};
 pub(crate) struct Started {
     pub(crate) init: Cloned,
     pub(crate) channel: OwnedFd,
-    pub(crate) group: Option<Group>,
+    pub(crate) group: Option<Ephemeral>,
 }
 
 /// Plans and executes, up to the moment when the command runs. The caller's signals are blocked.
@@ -92,10 +91,8 @@ pub(crate) fn start(
         (Err(failure), Some(init)) => abandon(&init, failure),
         (Err(failure), None) => failure,
     };
-    if let Some(group) = &group {
-        // The failure matters more than a directory, which the next run sweeps.
-        let _ = group.remove();
-    }
+    // The failure matters more than a directory, which the next run sweeps.
+    drop(group);
     Err(failure)
 }
 
@@ -211,7 +208,7 @@ struct Runtime<'a> {
     inheritance: &'a Inheritance<'a>,
     program: &'a mut Program,
     channel: BorrowedFd<'a>,
-    group: Option<Group>,
+    group: Option<Ephemeral>,
     entrance: Option<Entrance>,
     init: Option<Cloned>,
     /// What a cgroup said, in more words than an errno has.
@@ -222,7 +219,8 @@ impl Kernel for Runtime<'_> {
     fn call(&mut self, call: &Call) -> Result<(), Errno> {
         match call {
             Call::CreateGroup { controllers } => {
-                let group = create_group(self.host, *controllers);
+                let layout = self.host.cgroups.as_ref().ok_or(Errno::ENOENT)?;
+                let group = Ephemeral::create(layout, *controllers);
                 let group = group.map_err(|error| self.refuse(error))?;
                 let entrance = group.entrance();
                 self.group = Some(group);
@@ -238,7 +236,7 @@ impl Kernel for Runtime<'_> {
                 into_group,
             } => {
                 let group = self.group.as_ref().filter(|_| *into_group);
-                let cgroup = group.and_then(Group::directory_fd);
+                let cgroup = group.and_then(|group| group.directory_fd());
                 let what = Clone3 {
                     namespaces: namespaces.flags(),
                     cgroup,
@@ -270,23 +268,4 @@ impl Runtime<'_> {
         self.refusal = Some(error);
         errno
     }
-}
-
-/// Makes a group of a name that no other container has.
-fn create_group(host: &Host, controllers: Controllers) -> cgroup::Result<Group> {
-    static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let detected;
-    let layout = match &host.cgroups {
-        Some(layout) => layout,
-        None => {
-            detected = cgroup::Layout::detect()?;
-            &detected
-        }
-    };
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    Group::create(
-        layout,
-        format!("ringside-{}-{number}", std::process::id()),
-        controllers,
-    )
 }
