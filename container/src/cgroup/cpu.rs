@@ -313,3 +313,6 @@ pub(super) fn stats(group: &Group) -> Result<Option<CpuStats>> {
     let known = cpu.is_some() || account.is_some() || unified.is_some();
     Ok(known.then_some(stats))
 }
+
+#[cfg(test)]
+mod tests;

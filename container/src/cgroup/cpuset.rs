@@ -136,3 +136,6 @@ fn inherit_file(top: &Path, path: &Path, file: &str) -> Result<String> {
         (list, _) => Ok(list.to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

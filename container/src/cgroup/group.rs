@@ -3,12 +3,20 @@
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::errno::Errno;
 
 use super::directory::{Directory, PROCS};
 use super::place::{self, Site};
 use super::{
     Controller, Controllers, Entrance, Error, Layout, Limits, Result, Stats, Version, tree,
 };
+
+/// How often a process that cannot be moved yet is tried.
+const ADD_TRIES: u32 = 6;
+const ADD_PAUSE: Duration = Duration::from_millis(10);
 
 /// Which controllers a group was asked to join, and with them which hierarchies.
 ///
@@ -118,7 +126,7 @@ impl Group {
             };
             let joined = Controller::ALL.into_iter().filter(here).collect();
             match Directory::open(path.into(), hierarchy.version, joined, layout.probe) {
-                Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => {}
+                Err(error) if error.errno() == Some(Errno::ENOENT) => {}
                 other => directories.push(other?),
             }
         }
@@ -196,9 +204,18 @@ impl Group {
         if pid <= 0 {
             return Err(Error::invalid("process number", pid, "it must be positive"));
         }
-        self.directories
-            .iter()
-            .try_for_each(|dir| dir.write(PROCS, &pid.to_string()))
+        let pid = pid.to_string();
+        self.directories.iter().try_for_each(|dir| {
+            // A process that was forked this very moment cannot be moved yet: the kernel says EINVAL
+            // (`TASK_NEW`).
+            for _ in 1..ADD_TRIES {
+                match dir.write(PROCS, &pid) {
+                    Err(error) if error.errno() == Some(Errno::EINVAL) => sleep(ADD_PAUSE),
+                    other => return other,
+                }
+            }
+            dir.write(PROCS, &pid)
+        })
     }
 
     /// Opens the files by which a forked child moves itself into the group in a few µs.

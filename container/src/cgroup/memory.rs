@@ -175,7 +175,9 @@ impl Memory {
                 both,
                 "it must not be below the memory limit",
             )),
-            (_, Some(Limit::At(both))) => {
+            // Version 1 refuses this; in version 2 the two bounds are independent.
+            (Some(Limit::Max), Some(both)) => Ok(Some(both)),
+            (None, Some(Limit::At(both))) => {
                 let expected = "it needs a memory limit beside it; set both";
                 Err(Error::invalid(knob, both, expected))
             }
@@ -376,3 +378,6 @@ fn page_size() -> u64 {
         .and_then(|s| u64::try_from(s).ok())
         .unwrap_or(4096)
 }
+
+#[cfg(test)]
+mod tests;

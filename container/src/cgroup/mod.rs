@@ -88,3 +88,6 @@ pub use rdma::{Rdma, RdmaLimit};
 pub use stats::Stats;
 pub use unified::Unified;
 pub use value::Limit;
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,13 @@
 //! Making a group's directories: where they go, and what their parents must hand down.
 
-use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::stat::{Mode, mkdirat};
 
 use super::controller::InV2;
-use super::directory::{Directory, PROCS, denial, errno_of, writable};
+use super::directory::{Directory, PROCS, denial, writable};
 use super::{Absence, Controllers, Error, Hierarchy, Layout, Result, Version, cpuset};
 
 /// The controllers that a version 2 group gives to its children.
@@ -109,10 +108,11 @@ impl Site<'_> {
         {
             cpuset::inherit(&self.hierarchy.mount_point, path)?;
         }
-        let version = self.hierarchy.version;
-        Directory::open(path.into(), version, self.wanted, self.layout.probe)
+        self.open(path)
     }
 
+    /// Makes one directory, and the parents that are missing. Each parent is checked to be a cgroup
+    /// first: on a tmpfs `mkdir` would succeed, and mean nothing.
     fn make_directory(&self, path: &Path, fresh: bool, made: &mut Vec<PathBuf>) -> Result<()> {
         let fail = |source| {
             denial(path, source).unwrap_or(Error::Create {
@@ -120,28 +120,32 @@ impl Site<'_> {
                 source,
             })
         };
-        let mkdir = || {
-            DirBuilder::new()
-                .mode(0o755)
-                .create(path)
-                .map_err(|e| errno_of(&e))
+        let inside = |p: &&Path| p.starts_with(&self.hierarchy.mount_point);
+        let (Some(parent), Some(name)) = (path.parent().filter(inside), path.file_name()) else {
+            return Err(fail(Errno::ENOENT));
         };
-        match mkdir() {
-            Err(Errno::EEXIST) if !fresh => return Ok(()),
-            Err(Errno::ENOENT) => {
-                let parent = path
-                    .parent()
-                    .filter(|p| p.starts_with(&self.hierarchy.mount_point));
-                self.make_directory(parent.ok_or_else(|| fail(Errno::ENOENT))?, false, made)?;
-                match mkdir() {
-                    Err(Errno::EEXIST) if !fresh => return Ok(()),
-                    other => other.map_err(fail)?,
-                }
+        let parent = match self.open(parent) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => {
+                self.make_directory(parent, false, made)?;
+                self.open(parent)?
             }
-            other => other.map_err(fail)?,
+            other => other?,
+        };
+        match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => made.push(path.into()),
+            Err(Errno::EEXIST) if !fresh => {}
+            Err(errno) => return Err(fail(errno)),
         }
-        made.push(path.into());
         Ok(())
+    }
+
+    fn open(&self, path: &Path) -> Result<Directory> {
+        Directory::open(
+            path.into(),
+            self.hierarchy.version,
+            self.wanted,
+            self.layout.probe,
+        )
     }
 
     /// Enables `wanted` for the children of the version 2 group `parent`, and where it does not
@@ -150,7 +154,7 @@ impl Site<'_> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let dir = Directory::open(parent.into(), Version::V2, wanted, self.layout.probe)?;
+        let dir = self.open(parent)?;
         let list = |name| Ok(Controllers::parse(Version::V2, &dir.read(name)?));
         let missing = wanted.without(list(SUBTREE_CONTROL)?);
         let Some(first) = missing.iter().next() else {

@@ -112,3 +112,6 @@ pub(super) fn pids(path: &Path, text: &str) -> Result<Vec<i32>> {
     };
     text.lines().map(one).collect()
 }
+
+#[cfg(test)]
+mod tests;
