@@ -1,7 +1,7 @@
 //! The floor under a virtual machine's start: the kernel calls that a bare guest cannot do without,
 //! written by hand, in order, and nothing else.
 //!
-//! open `/dev/kvm` → VM → one memory slot → one vCPU → long mode → first exit. Then it writes the
+//! open `/dev/kvm` → VM → one memory slot → one vCPU → CPUID → long mode → first exit. Then it writes the
 //! time of that exit (`CLOCK_MONOTONIC`, nanoseconds, 8 bytes little-endian) to standard output and
 //! exits with status 0; on any failure it says which call failed and exits with status 1.
 //!
@@ -31,12 +31,14 @@ const MAP_SHARED: i32 = 1;
 
 const KVM_CREATE_VM: u64 = 0xae01;
 const KVM_GET_VCPU_MMAP_SIZE: u64 = 0xae04;
+const KVM_GET_SUPPORTED_CPUID: u64 = 0xc008_ae05;
 const KVM_CREATE_VCPU: u64 = 0xae41;
 const KVM_SET_USER_MEMORY_REGION: u64 = 0x4020_ae46;
 const KVM_RUN: u64 = 0xae80;
 const KVM_SET_REGS: u64 = 0x4090_ae82;
 const KVM_GET_SREGS: u64 = 0x8138_ae83;
 const KVM_SET_SREGS: u64 = 0x4138_ae84;
+const KVM_SET_CPUID2: u64 = 0x4008_ae90;
 const KVM_EXIT_IO: u32 = 2;
 
 /// As much as `ringside run --in vm` gives its guests when nothing else is asked for.
@@ -100,6 +102,17 @@ struct SystemRegisters {
     apic_base: u64,
     interrupts: [u64; 4],
 }
+
+/// `struct kvm_cpuid2` with room for entries of 40 bytes.
+#[repr(C)]
+struct Cpuid {
+    count: u32,
+    padding: u32,
+    entries: [[u32; 10]; CPUID_ENTRIES],
+}
+
+/// More than KVM has.
+const CPUID_ENTRIES: usize = 256;
 
 /// `struct kvm_regs`: rax … r15, rip, rflags.
 type Registers = [u64; 18];
@@ -169,6 +182,20 @@ fn main() -> io::Result<()> {
         ioctl(kvm.as_raw_fd(), KVM_GET_VCPU_MMAP_SIZE, 0)
     })?;
     let run = map(&vcpu, run_bytes as usize)?;
+
+    let mut cpuid = Cpuid {
+        count: CPUID_ENTRIES as u32,
+        padding: 0,
+        entries: [[0; 10]; CPUID_ENTRIES],
+    };
+    // SAFETY: `count` says how many entries there is room for.
+    done("KVM_GET_SUPPORTED_CPUID", unsafe {
+        ioctl(kvm.as_raw_fd(), KVM_GET_SUPPORTED_CPUID, &raw mut cpuid)
+    })?;
+    // SAFETY: `count` now says how many there are.
+    done("KVM_SET_CPUID2", unsafe {
+        ioctl(vcpu.as_raw_fd(), KVM_SET_CPUID2, &raw const cpuid)
+    })?;
 
     let mut system = SystemRegisters::default();
     // SAFETY: the structure has the size that the request's number encodes.

@@ -69,6 +69,14 @@ fn failure(status: &ExitStatus, message: &str) -> String {
     }
 }
 
+impl ChildError {
+    /// The message; the child's own without the name that the command line puts before it.
+    pub fn message(&self) -> String {
+        let text = self.to_string();
+        text.strip_prefix("ringside: ").unwrap_or(&text).to_owned()
+    }
+}
+
 /// A running child, alone in its process group. Dropped early, it is asked to end, then made to.
 #[derive(Debug)]
 pub struct Child<'i> {

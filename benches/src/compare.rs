@@ -106,7 +106,7 @@ pub fn compare(
                 Err(error) => failures.push(Failure {
                     contender: contender.name().to_owned(),
                     round: round.number,
-                    reason: error.to_string(),
+                    reason: reason(&error),
                 }),
             }
         }
@@ -158,9 +158,10 @@ fn try_contenders(
 }
 
 fn reason(error: &MeasureError) -> String {
-    // The command line's own messages begin with its name.
-    let text = error.to_string();
-    text.strip_prefix("ringside: ").unwrap_or(&text).to_owned()
+    match error {
+        MeasureError::Child(error) => error.message(),
+        error => error.to_string(),
+    }
 }
 
 fn empty_report(workload: &Workload) -> WorkloadReport {
@@ -194,10 +195,10 @@ fn pairs(plan: &Plan, tools: &Tools, report: &mut Report) -> Vec<Pair> {
                 Ok(_) => missing.clone(),
             };
             match refusal {
-                None => pairs.push(Pair {
+                None => pairs.extend((0..what.repeats).map(|_| Pair {
                     workload,
                     contender,
-                }),
+                })),
                 Some(_) if who.floor_of().is_some() => {}
                 Some(reason) => report.workloads[workload].not_run.push(NotRun {
                     contender: who.name().to_owned(),

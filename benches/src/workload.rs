@@ -17,6 +17,8 @@ pub struct Workload {
     pub method: Method,
     /// The figures, in the order of a report.
     pub metrics: &'static [Metric],
+    /// How often it runs in a round: more than once where a run is short and noisy.
+    pub repeats: usize,
     /// Whether it runs when nobody says which.
     pub by_default: bool,
     /// The workload that does the same by other means: it runs along, and is compared with this one.
@@ -83,6 +85,7 @@ pub const START: Workload = Workload {
     program: Program::Stamp,
     method: Method::Start,
     metrics: &[less("start", "time", "ms")],
+    repeats: 3,
     by_default: true,
     twin: None,
 };
@@ -96,6 +99,7 @@ pub const WORKLOADS: [Workload; 7] = [
         program: Program::Work(&["primes", "50"]),
         method: Method::Lines,
         metrics: &[more("primes", "events_per_second", "events/s")],
+        repeats: 1,
         ..START
     },
     Workload {
@@ -107,6 +111,7 @@ pub const WORKLOADS: [Workload; 7] = [
             more("memory write", "write_mib_per_second", "MiB/s"),
             more("memory read", "read_mib_per_second", "MiB/s"),
         ],
+        repeats: 1,
         ..START
     },
     Workload {
@@ -115,6 +120,7 @@ pub const WORKLOADS: [Workload; 7] = [
         program: Program::Work(&["faults", "2048"]),
         method: Method::Lines,
         metrics: &[less("faults", "first_touch_ns", "ns")],
+        repeats: 1,
         ..START
     },
     Workload {
@@ -123,6 +129,7 @@ pub const WORKLOADS: [Workload; 7] = [
         program: Program::Work(&["call", "30"]),
         method: Method::Lines,
         metrics: &[less("call", "call_ns", "ns")],
+        repeats: 1,
         ..START
     },
     Workload {
@@ -134,6 +141,7 @@ pub const WORKLOADS: [Workload; 7] = [
             less("footprint", "overhead", "KiB"),
             less("guest memory", "guest_memory", "KiB"),
         ],
+        repeats: 1,
         ..START
     },
     Workload {
@@ -142,6 +150,7 @@ pub const WORKLOADS: [Workload; 7] = [
         program: Program::Installed(&["sysbench", "cpu", "--threads=1", "--time=1", "run"]),
         method: Method::Find(sysbench_events_per_second),
         metrics: &[more("sysbench-cpu", "events_per_second", "events/s")],
+        repeats: 1,
         by_default: false,
         twin: Some("primes"),
     },

@@ -124,13 +124,12 @@ fn figures_are_sorted_into_contenders_and_compared() {
     assert_eq!(report.workloads[1].metrics[0].results.len(), 2);
     assert!(report.workloads[1].not_run.is_empty());
 
-    // Three tries of contenders, then five rounds of three starts and two calls.
+    // Three tries of contenders, then five rounds of two calls and three times three starts.
     let told = told.into_inner();
-    assert_eq!(told.len(), 3 + 5 * 5);
-    assert_eq!(
-        told[3..],
-        (0..25).map(|done| (done, 25)).collect::<Vec<_>>()
-    );
+    assert_eq!(told.len(), 3 + 5 * 11);
+    let rest: Vec<_> = (0..55).map(|done| (done, 55)).collect();
+    assert_eq!(told[3..], rest);
+    assert_eq!(start.samples.len(), 4 * 3);
 }
 
 #[test]

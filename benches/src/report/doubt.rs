@@ -30,6 +30,8 @@ pub struct Warning {
     pub metric: Option<String>,
     /// The contenders that it is about.
     pub contenders: Vec<String>,
+    /// How many runs might settle it, where that is a matter of runs and of patience.
+    pub runs_needed: Option<u32>,
     /// The whole of it for people, with what to do.
     pub message: String,
 }
@@ -56,6 +58,7 @@ pub fn warnings(report: &Report) -> Vec<Warning> {
             workload: None,
             metric: None,
             contenders: Vec::new(),
+            runs_needed: Some(FEW_RUNS),
             message: format!(
                 "{} runs are too few for intervals to mean much; give --runs {FEW_RUNS} or more",
                 report.runs
@@ -64,13 +67,14 @@ pub fn warnings(report: &Report) -> Vec<Warning> {
     }
     for workload in &report.workloads {
         for metric in &workload.metrics {
-            let mut warn = |kind, contenders: Vec<String>, message: String| {
+            let mut warn = |kind, contenders: Vec<String>, runs_needed, message: String| {
                 found.push(Warning {
                     kind,
                     workload: Some(workload.name.clone()),
                     metric: Some(metric.name.clone()),
                     contenders,
-                    message: format!("{} {}: {message}", workload.name, metric.name),
+                    runs_needed,
+                    message: format!("{}: {message}", metric.title),
                 });
             };
             let wide: Vec<String> = metric
@@ -85,12 +89,12 @@ pub fn warnings(report: &Report) -> Vec<Warning> {
                     wide.join(", "),
                     WIDE * 100.0
                 );
-                warn(Kind::WideSpread, wide, message);
+                warn(Kind::WideSpread, wide, None, message);
             }
             for (one, other) in pairs(report, metric) {
-                if let Some(message) = cannot_tell(one, other, &mut random) {
+                if let Some((runs, message)) = cannot_tell(report.runs, one, other, &mut random) {
                     let contenders = vec![one.contender.clone(), other.contender.clone()];
-                    warn(Kind::CannotTell, contenders, message);
+                    warn(Kind::CannotTell, contenders, runs, message);
                 }
             }
         }
@@ -131,30 +135,39 @@ fn pairs<'r>(
     pairs
 }
 
-/// What to say if the ratio of the two may be 1 and may be far from it. A narrow interval around 1
-/// is a result (they are equal), not a doubt.
+/// What to say if the ratio of the two may be 1 and may be far from it, and how many runs instead of
+/// `runs` would tell. A narrow interval around 1 is a result (they are equal), not a doubt.
 fn cannot_tell(
+    runs: u32,
     one: &ResultReport,
     other: &ResultReport,
     random: &mut ChaCha8Rng,
-) -> Option<String> {
+) -> Option<(Option<u32>, String)> {
     let ratio = stats::ratio(&other.values(), &one.values(), random)?;
     let width = ratio.interval.width() / ratio.value;
     if !ratio.interval.contains(1.0) || width <= TELLABLE {
         return None;
     }
     // An interval narrows with the square root of the number of runs.
-    let count = one.summary.count.min(other.summary.count) as f64;
-    let enough = (count * (width / TELLABLE).powi(2) / 10.0).ceil() * 10.0;
-    let advice = if enough <= MOST_RUNS {
-        format!("quiet the machine, or give --runs {enough}")
-    } else {
-        "quiet the machine: no number of runs makes up for this".to_owned()
-    };
-    Some(format!(
-        "too noisy to tell {} from {}: their ratio is anything from {:.2} to {:.2}; {advice}",
-        other.contender, one.contender, ratio.interval.low, ratio.interval.high
-    ))
+    let enough = (f64::from(runs) * (width / TELLABLE).powi(2) / 10.0).ceil() * 10.0;
+    let runs_needed = (enough <= MOST_RUNS).then_some(enough as u32);
+    let message = format!(
+        "too noisy to tell {} from {}: their ratio is anything from {:.2} to {:.2}; {}",
+        other.contender,
+        one.contender,
+        ratio.interval.low,
+        ratio.interval.high,
+        advice(runs_needed)
+    );
+    Some((runs_needed, message))
+}
+
+/// What to do about noise.
+pub(super) fn advice(runs_needed: Option<u32>) -> String {
+    match runs_needed {
+        Some(runs) => format!("quiet the machine, or give --runs {runs}"),
+        None => "quiet the machine: no number of runs makes up for this".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -198,11 +211,12 @@ mod tests {
         assert_eq!(found[0].contenders, ["native", "vm"]);
         let message = &found[0].message;
         assert!(
-            message.starts_with("start time: too noisy to tell vm from native"),
+            message.starts_with("start: too noisy to tell vm from native"),
             "{message}"
         );
-        let runs: f64 = message.rsplit("--runs ").next().unwrap().parse().unwrap();
-        assert!(runs > 20.0 && runs % 10.0 == 0.0, "{message}");
+        let runs = found[0].runs_needed.unwrap();
+        assert!(runs > 20 && runs.is_multiple_of(10), "{runs}");
+        assert!(message.ends_with(&format!("--runs {runs}")), "{message}");
     }
 
     #[test]

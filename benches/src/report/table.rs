@@ -5,6 +5,7 @@ use std::fmt::Write;
 use comfy_table::presets::{ASCII_HORIZONTAL_ONLY, UTF8_HORIZONTAL_ONLY};
 use comfy_table::{Attribute, Cell, ContentArrangement, Table};
 
+use super::doubt::{self, Kind, Warning};
 use super::{ContenderReport, MetricReport, RatioReport, Report, ResultReport, WorkloadReport};
 use crate::contender::BASELINE;
 use crate::stats::Interval;
@@ -211,9 +212,7 @@ fn notes(report: &Report, text: &mut String) {
             ));
         }
     }
-    for warning in &report.warnings {
-        line(format!("warning: {}", warning.message));
-    }
+    doubts(report).into_iter().for_each(&mut line);
     let mut about = String::new();
     // A string grows without errors.
     let _ = write!(
@@ -222,6 +221,75 @@ fn notes(report: &Report, text: &mut String) {
         report.runs, report.seed, report.elapsed_s
     );
     line(about);
+}
+
+/// The warnings, those of one kind together: on a noisy machine there is one for nearly every figure,
+/// and the data has them all.
+fn doubts(report: &Report) -> Vec<String> {
+    let of_kind = |kind| {
+        let warnings = report.warnings.iter();
+        warnings.filter(move |warning: &&Warning| warning.kind == kind)
+    };
+    let mut lines: Vec<String> = of_kind(Kind::FewRuns)
+        .map(|warning| format!("warning: {}", warning.message))
+        .collect();
+
+    // Who cannot be told from whom, and in which figures.
+    let mut pairs: Vec<(&[String], Vec<&str>)> = Vec::new();
+    for warning in of_kind(Kind::CannotTell) {
+        let title = title(report, warning);
+        match pairs
+            .iter_mut()
+            .find(|(pair, _)| *pair == warning.contenders)
+        {
+            Some((_, titles)) => titles.push(title),
+            None => pairs.push((&warning.contenders, vec![title])),
+        }
+    }
+    if !pairs.is_empty() {
+        let pairs = pairs
+            .iter()
+            .map(|(pair, titles)| format!("{} in {}", pair.join(" and "), titles.join(", ")));
+        let pairs: Vec<String> = pairs.collect();
+        let needed = of_kind(Kind::CannotTell).map(|warning| warning.runs_needed);
+        // One that no number of runs settles makes the greatest number pointless.
+        let needed = needed
+            .collect::<Option<Vec<u32>>>()
+            .and_then(|runs| runs.into_iter().max());
+        lines.push(format!(
+            "warning: too noisy to tell apart: {}; {}",
+            pairs.join("; "),
+            doubt::advice(needed)
+        ));
+    }
+
+    let wide = of_kind(Kind::WideSpread).map(|warning| {
+        format!(
+            "{} in {}",
+            warning.contenders.join(", "),
+            title(report, warning)
+        )
+    });
+    let wide: Vec<String> = wide.collect();
+    if !wide.is_empty() {
+        lines.push(format!(
+            "warning: widely spread figures: {}; see what else runs on this machine",
+            wide.join("; ")
+        ));
+    }
+    lines
+}
+
+/// The heading of the row that a warning is about.
+fn title<'r>(report: &'r Report, warning: &Warning) -> &'r str {
+    let workloads = report.workloads.iter();
+    let metrics = workloads
+        .filter(|workload| Some(&workload.name) == warning.workload.as_ref())
+        .flat_map(|workload| &workload.metrics);
+    let mut titles = metrics
+        .filter(|metric| Some(&metric.name) == warning.metric.as_ref())
+        .map(|metric| metric.title.as_str());
+    titles.next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -319,5 +387,38 @@ mod tests {
     fn a_report_of_nothing_says_so() {
         let text = render(&report_of(&[]), Look::Plain);
         assert!(text.contains("\nnothing was measured\n"), "{text}");
+    }
+
+    #[test]
+    fn warnings_of_one_kind_are_put_together() {
+        let mut report = report_of(&[("native", constant(1.0, 9)), ("vm", constant(2.0, 9))]);
+        let warning = |kind, contenders: &[&str], runs_needed| Warning {
+            kind,
+            workload: Some("start".to_owned()),
+            metric: Some("time".to_owned()),
+            contenders: contenders.iter().map(|&name| name.to_owned()).collect(),
+            runs_needed,
+            message: "in full".to_owned(),
+        };
+        report.warnings = vec![
+            warning(Kind::FewRuns, &[], Some(8)),
+            warning(Kind::CannotTell, &["native", "vm"], Some(90)),
+            warning(Kind::CannotTell, &["vm", "container"], Some(60)),
+            warning(Kind::CannotTell, &["native", "vm"], Some(30)),
+            warning(Kind::WideSpread, &["vm", "native"], None),
+        ];
+        assert_eq!(
+            doubts(&report),
+            [
+                "warning: in full",
+                "warning: too noisy to tell apart: native and vm in start, start; vm and container in start; quiet the machine, or give --runs 90",
+                "warning: widely spread figures: vm, native in start; see what else runs on this machine",
+            ]
+        );
+        report.warnings = vec![
+            warning(Kind::CannotTell, &["native", "vm"], Some(90)),
+            warning(Kind::CannotTell, &["native", "vm"], None),
+        ];
+        assert!(doubts(&report)[0].ends_with("no number of runs makes up for this"));
     }
 }

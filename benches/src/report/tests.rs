@@ -112,6 +112,7 @@ fn full_report() -> Report {
         workload: Some("start".to_owned()),
         metric: Some("time".to_owned()),
         contenders: vec!["native".to_owned(), "vm".to_owned()],
+        runs_needed: None,
         message: "too noisy".to_owned(),
     });
     report
