@@ -91,7 +91,7 @@ fn a_limit_is_what_the_kernel_has_while_the_container_runs() {
         memory_bytes: Some(64 << 20),
         pids: Some(9),
     };
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let (reader, writer) = support::pipe();
     use std::os::fd::AsFd;
     let streams = ringside_container::Streams {
         input: Some(reader.as_fd()),

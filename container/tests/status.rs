@@ -119,7 +119,7 @@ fn the_descriptor_says_when_it_has_ended() {
     }
     let mut config = Config::new(["cat"]);
     config.hostname = "poll".into();
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let (reader, writer) = support::pipe();
     let streams = ringside_container::Streams {
         input: Some(reader.as_fd()),
         ..Default::default()

@@ -11,6 +11,9 @@
 //! ├── 1/{upper,work}   what it writes to /home
 //! └── empty            a directory that stays empty, to cover others with
 //! ```
+//!
+//! An overlay of an ordinary user's keeps its marks in `user.*` attributes, which a tmpfs has since Linux
+//! 6.6. Before, such a container can remove a directory of the host's, but not make one of the same name.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;

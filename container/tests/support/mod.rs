@@ -48,15 +48,23 @@ pub fn output(config: &Config) -> Result<Output, Error> {
 
 /// Starts the container of `config`, with the reading ends of its output and error.
 pub fn piped(config: &Config) -> Result<(Container, OwnedFd, OwnedFd), Error> {
-    let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
     let ((stdout, output), (stderr, error)) = (pipe(), pipe());
-    let null = File::open("/dev/null").expect("/dev/null");
+    let null = null();
     let streams = Streams {
         input: Some(null.as_fd()),
         output: Some(output.as_fd()),
         error: Some(error.as_fd()),
     };
     Ok((spawn(config, streams, &mut ())?, stdout, stderr))
+}
+
+/// A pipe: the reading end first.
+pub fn pipe() -> (OwnedFd, OwnedFd) {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe")
+}
+
+fn null() -> File {
+    File::open("/dev/null").expect("/dev/null")
 }
 
 /// All that comes out of a pipe, lossily.
