@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use ringside_container::cgroup::{
-    BlockDevice, Controller, Controllers, CpuWeight, Group, IoRate, IoWeight, Limit, Limits,
+    BlockDevice, Controller, Controllers, CpuWeight, Error, Group, IoRate, IoWeight, Limit, Limits,
     Throttle, Version,
 };
 use support_cgroup::{TestGroup, Waiting, has, layout, shell_in, unique_name};
@@ -265,6 +265,60 @@ fn memory_limits_move_up_and_down_with_their_swap() {
         matches!(stats.swap_limit, None | Some(Limit::Max)),
         "{stats:?}"
     );
+}
+
+#[test]
+fn a_limit_that_the_kernel_ignores_or_lacks_is_an_error() {
+    let Some(layout) = layout() else { return };
+    let memory = Controllers::of(&[Controller::Memory]);
+    if !has(&layout, memory) {
+        return;
+    }
+    let group = TestGroup::new(&layout, memory);
+    let mut limits = Limits::default();
+    limits.memory.kernel_bytes = Some(Limit::At(64 << 20));
+    match group
+        .apply(&limits)
+        .expect_err("both hosts' kernels are newer than 5.16")
+    {
+        Error::Ignored { path, .. } => assert!(path.ends_with("memory.kmem.limit_in_bytes")),
+        Error::Unsupported { knob, .. } => assert_eq!(knob, "kernel memory limit"),
+        // Between the two, kernels said so themselves.
+        other => assert_eq!(other.errno(), Some(nix::errno::Errno::EOPNOTSUPP)),
+    }
+}
+
+#[test]
+fn a_limit_below_what_is_used_can_be_refused_beforehand() {
+    let Some(layout) = layout() else { return };
+    let memory = Controllers::of(&[Controller::Memory]);
+    if !has(&layout, memory) {
+        return;
+    }
+    let group = TestGroup::new(&layout, memory);
+    let mut child = shell_in(
+        &group,
+        "x=$(head -c 4000000 /dev/zero | tr '\\0' x); sleep 1000 & echo ready; wait",
+    );
+    let mut child = {
+        let stdout = child.0.stdout.take().expect("a pipe");
+        let child = child.go();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("read");
+        assert_eq!(line, "ready\n");
+        child
+    };
+    let mut limits = Limits::default();
+    limits.memory.limit_bytes = Some(Limit::At(1 << 20));
+    limits.memory.check_before_update = true;
+    let error = group.apply(&limits).expect_err("4 MB are in use");
+    assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    assert!(
+        child.try_wait().expect("wait").is_none(),
+        "nobody was killed"
+    );
+    group.kill().expect("kill");
+    child.wait().expect("reap");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::controller::InV2;
-use super::{Controller, Mode};
+use super::{Controller, Layout, Mode};
 
 /// Why a controller is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +30,27 @@ impl Absence {
     /// #subsys_name  hierarchy  num_cgroups  enabled
     /// cpuset        3          1            1
     /// ```
-    pub(super) fn diagnose(controller: Controller, mode: Mode, proc_cgroups: &str) -> Absence {
+    pub(super) fn diagnose(controller: Controller, layout: &Layout, table: &str) -> Absence {
         let name = controller.v1_name();
-        let row = |line: &&str| line.split_ascii_whitespace().next() == Some(name);
-        let row = proc_cgroups.lines().find(row);
-        let enabled = row.and_then(|row| row.split_ascii_whitespace().nth(3)) == Some("1");
-        match (mode, row) {
-            (Mode::None, _) => Absence::NoCgroups,
-            (Mode::V2, _) if controller.in_v2() == InV2::Never => Absence::OnlyV1,
-            (_, None) => Absence::NotBuilt,
-            (_, Some(_)) if !enabled => Absence::Disabled(name),
+        let row = |line: &str| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            match words[..] {
+                [first, hierarchy, _, enabled] if first == name => {
+                    Some((hierarchy != "0", enabled == "1"))
+                }
+                _ => None,
+            }
+        };
+        let in_v2 = controller.in_v2();
+        match (layout.mode(), table.lines().find_map(row), layout.unified()) {
+            (Mode::None, ..) => Absence::NoCgroups,
+            (Mode::V2, ..) if in_v2 == InV2::Never => Absence::OnlyV1,
+            (_, None, _) => Absence::NotBuilt,
+            (_, Some((_, false)), _) => Absence::Disabled(name),
+            // Free for version 2, so what we see as its top is not the real one.
+            (_, Some((false, true)), Some(unified)) if in_v2 != InV2::Never => {
+                Absence::NotHandedDown(unified.mount_point.clone())
+            }
             _ => Absence::NotMounted(name),
         }
     }

@@ -1,5 +1,4 @@
-//! Groups that live as long as one run of the command line, and the broom for those whose run was
-//! killed.
+//! Groups that live as long as one run of the command line.
 //!
 //! Each run holds a lock (`man 2 flock`) on its group's directories, which the kernel drops when the
 //! process ends, however it ends. So a group that can be locked has no run any more. No process
@@ -12,20 +11,19 @@
 //! still there?    (if not: next N)        rmdir           (if busy: somebody lives in it)
 //! ```
 //!
-//! Whoever gets the lock first wins: a sweep that comes between `mkdir` and `lock` removes the new
-//! group, its run notices, and makes another.
+//! Whoever gets the lock first wins: a [sweep](super::sweep) that comes between `mkdir` and `lock`
+//! removes the new group, its run notices, and makes another.
 
-use std::fs::read_dir;
 use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::directory::{Directory, PROCS};
-use super::{Controllers, Error, Group, Layout, Result, tree};
+use super::{Controllers, Error, Group, Layout, Result};
 
 /// How the names of such groups begin; then come the run's process number and a counter, which make
 /// the name readable and unlikely to be taken.
@@ -144,7 +142,7 @@ fn lock_all(group: &Group) -> Result<Option<Vec<Flock<OwnedFd>>>> {
 }
 
 /// Locks a directory; `None` if somebody else has.
-fn lock(dir: &Directory) -> Result<Option<Flock<OwnedFd>>> {
+pub(super) fn lock(dir: &Directory) -> Result<Option<Flock<OwnedFd>>> {
     let failed = |source| Error::Open {
         path: dir.path().into(),
         source,
@@ -159,99 +157,5 @@ fn lock(dir: &Directory) -> Result<Option<Flock<OwnedFd>>> {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, source)) => Err(failed(source)),
-    }
-}
-
-/// What a [`sweep`] did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Directories that were removed.
-    pub removed: Vec<PathBuf>,
-    /// Directories without a run in which processes still live; [`Group::from_paths`] and
-    /// [`Group::kill`] end them.
-    pub occupied: Vec<PathBuf>,
-}
-
-/// Removes the groups of runs that were killed, wherever in the visible hierarchies they are. It
-/// looks at every group of the host, which takes a few µs each.
-///
-/// # Errors
-/// [`Error::Remove`] when a dead group cannot be removed; what cannot be read is passed over.
-pub fn sweep(layout: &Layout) -> Result<Swept> {
-    let mut swept = Swept::default();
-    for hierarchy in layout.hierarchies() {
-        let mut todo = vec![hierarchy.mount_point.clone()];
-        while let Some(path) = todo.pop() {
-            let Ok(entries) = read_dir(&path) else {
-                continue;
-            };
-            for entry in entries
-                .flatten()
-                .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-            {
-                if is_ours(&entry.file_name().to_string_lossy()) {
-                    sweep_one(layout, hierarchy.version, entry.path(), &mut swept)?;
-                } else {
-                    todo.push(entry.path());
-                }
-            }
-        }
-    }
-    Ok(swept)
-}
-
-fn sweep_one(
-    layout: &Layout,
-    version: super::Version,
-    path: PathBuf,
-    swept: &mut Swept,
-) -> Result<()> {
-    let dir = match Directory::open(path.clone(), version, Controllers::NONE, layout.probe) {
-        Ok(dir) => dir,
-        // Its own run removed it, or another user owns it.
-        Err(Error::Open { .. }) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let Some(lock) = lock(&dir)? else {
-        return Ok(());
-    };
-    let removed = tree::remove_once(&dir);
-    drop(lock);
-    match removed {
-        Ok(()) => swept.removed.push(path),
-        Err(Error::Busy { .. }) => swept.occupied.push(path),
-        Err(error) => return Err(error),
-    }
-    Ok(())
-}
-
-/// Whether a name is one that [`Ephemeral::create`] makes.
-fn is_ours(name: &str) -> bool {
-    let number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
-    let rest = name
-        .strip_prefix(PREFIX)
-        .and_then(|rest| rest.split_once('-'));
-    rest.is_some_and(|(pid, counter)| number(pid) && number(counter))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_runs_are_swept() {
-        assert!(is_ours("ringside-1234-0"));
-        for other in [
-            "ringside",
-            "ringside-",
-            "ringside-1",
-            "ringside-a-1",
-            "ringside-1-",
-            "my-ringside-1-1",
-            "ringside-1-1x",
-            "ringside--1",
-        ] {
-            assert!(!is_ours(other), "{other}");
-        }
     }
 }

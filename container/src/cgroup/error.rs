@@ -112,6 +112,16 @@ pub enum Error {
         /// What to do instead.
         instead: &'static str,
     },
+    /// The kernel took a value and did nothing with it.
+    #[error("this kernel ignores `{value}` written to {path}; {instead}")]
+    Ignored {
+        /// The control file.
+        path: PathBuf,
+        /// What was written.
+        value: Box<str>,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// A value that no kernel would take.
     #[error("{knob} of {value} is invalid: {expected}")]
     Invalid {

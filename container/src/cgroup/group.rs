@@ -234,10 +234,7 @@ impl Group {
     pub fn processes(&self) -> Result<Vec<i32>> {
         let mut all = BTreeSet::new();
         for dir in &self.directories {
-            tree::each(dir, &mut |group| {
-                all.extend(group.processes()?);
-                Ok(())
-            })?;
+            all.extend(tree::processes(dir)?);
         }
         Ok(all.into_iter().collect())
     }

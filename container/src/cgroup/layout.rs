@@ -13,6 +13,7 @@
 //! mounted on top; on some hosts `/sys/fs/cgroup` is a tmpfs in which `mkdir` happily makes plain
 //! directories), and `/proc/self/cgroup` says in which group of each hierarchy we are ourselves.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,14 @@ pub struct Hierarchy {
     pub mount_point: PathBuf,
     /// The directory of the group that this process is in, or why it cannot be told.
     pub own: Result<PathBuf, &'static str>,
+}
+
+impl Hierarchy {
+    /// Whether both are views of one tree; of version 2 there is only one.
+    fn is_same_as(&self, other: &Hierarchy) -> bool {
+        let v1 = (self.controllers, &self.name) == (other.controllers, &other.name);
+        self.version == other.version && (self.version == Version::V2 || v1)
+    }
 }
 
 /// Which versions a host has mounted.
@@ -86,9 +95,8 @@ impl Layout {
     /// The same from the contents of the two files of `/proc`. Mounts that `probe` does not confirm
     /// are left out.
     pub(super) fn from_parts(mounts: &[Mount], own: &[u8], probe: Probe) -> Layout {
-        let mut hierarchies: Vec<Hierarchy> = Vec::new();
-        // A later mount hides an earlier one on the same directory.
-        for mount in mounts.iter().rev() {
+        let mut hierarchies: Vec<(Hierarchy, usize)> = Vec::new();
+        for mount in mounts {
             let Some(version) = mount.version() else {
                 continue;
             };
@@ -102,28 +110,35 @@ impl Layout {
                     Controllers::parse(version, &list.unwrap_or_default())
                 }
             };
-            let name = mount.v1_name().map(str::to_owned);
             let path = mountinfo::own_path(own, version, &mount.super_options);
-            let own = path.and_then(|path| mount.directory_of(&path));
             let found = Hierarchy {
                 version,
                 controllers,
-                name,
+                name: mount.v1_name().map(str::to_owned),
                 mount_point: mount.mount_point.clone(),
-                own,
+                own: path.and_then(|path| mount.directory_of(&path)),
             };
-            // The same hierarchy may be mounted twice: keep the view that shows our own group.
-            let same = |h: &&mut Hierarchy| {
-                (h.version, h.controllers, &h.name) == (version, controllers, &found.name)
-            };
-            match hierarchies.iter_mut().find(same) {
-                Some(known) if known.own.is_err() && found.own.is_ok() => *known = found,
-                Some(_) => {}
-                None => hierarchies.push(found),
+            // How far below the hierarchy's top the mount begins.
+            let depth = mount.root.components().count();
+            // The same hierarchy may be mounted several times: keep the view that shows our own
+            // group, of those the one that shows most, of those the first.
+            match hierarchies
+                .iter_mut()
+                .find(|(known, _)| known.is_same_as(&found))
+            {
+                Some((known, shown)) => {
+                    let better = (found.own.is_ok(), Reverse(depth));
+                    if better > (known.own.is_ok(), Reverse(*shown)) {
+                        (*known, *shown) = (found, depth);
+                    }
+                }
+                None => hierarchies.push((found, depth)),
             }
         }
-        hierarchies.reverse();
-        Layout { hierarchies, probe }
+        Layout {
+            hierarchies: hierarchies.into_iter().map(|(h, _)| h).collect(),
+            probe,
+        }
     }
 
     /// All hierarchies, in the order in which they were mounted.
@@ -187,7 +202,7 @@ impl Layout {
         let known = fs::read_to_string("/proc/cgroups").unwrap_or_default();
         Error::Missing {
             controller,
-            absence: Absence::diagnose(controller, self.mode(), &known),
+            absence: Absence::diagnose(controller, self, &known),
         }
     }
 

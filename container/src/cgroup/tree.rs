@@ -51,6 +51,16 @@ pub(super) fn each(
     walk(top, visit, None)
 }
 
+/// The processes of the group and of all groups below it.
+pub(super) fn processes(top: &Directory) -> Result<Vec<i32>> {
+    let mut all = Vec::new();
+    each(top, &mut |group| {
+        all.extend(group.processes()?);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
 /// Removes the group and all groups below it, and waits for processes that are about to end.
 pub(super) fn remove(top: &Directory) -> Result<()> {
     remove_with(top, TRIES)
@@ -90,14 +100,9 @@ fn patiently(top: &Directory, tries: u32, remove: impl Fn() -> nix::Result<()>) 
         }
         pause = (pause * 2).min(Duration::from_millis(20));
     }
-    let mut processes = Vec::new();
-    each(top, &mut |group| {
-        processes.extend(group.processes()?);
-        Ok(())
-    })?;
     Err(Error::Busy {
         path: top.path().into(),
-        processes,
+        processes: processes(top)?,
     })
 }
 

@@ -130,3 +130,41 @@ fn a_later_mount_of_the_same_hierarchy_does_not_double_it() {
         "it shows our own group"
     );
 }
+
+#[test]
+fn of_several_views_the_widest_that_shows_our_group_counts() {
+    let part = |root: &str, at: &str| format!("1 1 0:9 {root} {at} rw - cgroup2 c rw\n");
+    let views = [
+        part("/a", "/x"),
+        part("/", "/y"),
+        part("/", "/z"),
+        part("/b", "/w"),
+    ]
+    .concat();
+    let layout = layout(&views, b"0::/a/b\n");
+    let all = layout.hierarchies();
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0].own.as_deref(), Ok(Path::new("/y/a/b")));
+}
+
+#[test]
+fn the_reason_of_an_absence_is_the_right_one() {
+    const TABLE: &str = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n\
+        cpuset\t0\t1\t1\nmemory\t0\t1\t0\nnet_cls\t0\t1\t1\npids\t5\t1\t1\n";
+    let v2 = layout("1 1 0:9 / /y rw - cgroup2 c rw\n", b"0::/\n");
+    let why = |layout: &Layout, controller| Absence::diagnose(controller, layout, TABLE);
+    assert_eq!(
+        why(&v2, Controller::Cpuset),
+        Absence::NotHandedDown("/y".into())
+    );
+    assert_eq!(why(&v2, Controller::Memory), Absence::Disabled("memory"));
+    assert_eq!(why(&v2, Controller::NetCls), Absence::OnlyV1);
+    assert_eq!(why(&v2, Controller::Pids), Absence::NotMounted("pids"));
+    assert_eq!(why(&v2, Controller::Rdma), Absence::NotBuilt);
+    let v1 = layout(V1, OWN);
+    assert_eq!(why(&v1, Controller::Cpuset), Absence::NotMounted("cpuset"));
+    assert_eq!(
+        why(&layout("", b""), Controller::Cpuset),
+        Absence::NoCgroups
+    );
+}
