@@ -10,10 +10,11 @@ use ringside_benches::progress::Bar;
 use ringside_benches::report::table::{self, Look};
 use ringside_benches::report::{Report, csv, json};
 use ringside_benches::{selection, workload::WORKLOADS};
+use std::env;
+use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::{env, fs};
 
 /// Compare a plain process, a container and a virtual machine at the same work
 ///
@@ -66,6 +67,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             .seed
             .unwrap_or_else(ringside_benches::schedule::new_seed),
     };
+    // Better to hear now than after all the measuring that a file cannot be written.
+    for file in [&args.json, &args.csv].into_iter().flatten() {
+        if file != Path::new("-") {
+            let opened = OpenOptions::new().create(true).append(true).open(file);
+            opened.map_err(|error| cannot_write(file, &error))?;
+        }
+    }
     // From here on Ctrl-C ends the comparison, not the process that has to clean up.
     let interrupt = Interrupt::on_signals()?;
     let tools = Tools {
@@ -100,12 +108,14 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
     if file == Path::new("-") {
         return io::stdout().write_all(text.as_bytes());
     }
-    fs::write(file, text).map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot write {}: {error}", file.display()),
-        )
-    })
+    fs::write(file, text).map_err(|error| cannot_write(file, &error))
+}
+
+fn cannot_write(file: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("cannot write {}: {error}", file.display()),
+    )
 }
 
 fn status(report: &Report, interrupt: &Interrupt) -> ExitCode {

@@ -14,7 +14,7 @@ use crate::workload::Better;
 /// Where the table goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// To a terminal: as wide as it is, with lines and bold headings.
+    /// To a terminal: with lines and bold headings, and no wider than it is if that can be had.
     Terminal,
     /// To a file or a pipe: no escape sequences, lines as long as they are.
     Plain,
@@ -37,24 +37,38 @@ pub fn render(report: &Report, look: Look) -> String {
     text
 }
 
+/// Where an interval stands: beside its figure, or beneath it to save width.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Intervals {
+    Beside,
+    Beneath,
+}
+
 fn table(report: &Report, look: Look) -> Table {
-    let columns: Vec<&ContenderReport> = report
-        .contenders
-        .iter()
-        .filter(|contender| {
-            contender.floor_of.is_none() || !has_column_of_floored(report, contender)
-        })
-        .collect();
+    let wide = arranged(report, look, Intervals::Beside);
+    let width = wide.lines().map(|line| line.chars().count()).max();
+    // Asked of the terminal; some claim to be no columns wide.
+    let room = match look {
+        Look::Terminal => wide.width().filter(|&columns| columns > 0),
+        Look::Plain => None,
+    };
+    match (width, room) {
+        (Some(width), Some(room)) if width > usize::from(room) => {
+            arranged(report, look, Intervals::Beneath)
+        }
+        _ => wide,
+    }
+}
+
+fn arranged(report: &Report, look: Look, intervals: Intervals) -> Table {
+    let is_column = |contender: &&ContenderReport| !is_beneath_another(report, contender);
+    let columns: Vec<&ContenderReport> = report.contenders.iter().filter(is_column).collect();
     let mut table = Table::new();
     match look {
-        Look::Terminal => {
-            table.load_style(UTF8_HORIZONTAL_ONLY);
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        }
-        Look::Plain => {
-            table.load_style(ASCII_HORIZONTAL_ONLY).force_no_tty();
-        }
-    }
+        Look::Terminal => table.load_style(UTF8_HORIZONTAL_ONLY),
+        Look::Plain => table.load_style(ASCII_HORIZONTAL_ONLY).force_no_tty(),
+    };
+    table.set_content_arrangement(ContentArrangement::Disabled);
     let heading = |text: &str| Cell::new(text).add_attribute(Attribute::Bold);
     let mut header = vec![heading("")];
     header.extend(columns.iter().map(|contender| heading(&contender.name)));
@@ -66,7 +80,8 @@ fn table(report: &Report, look: Look) -> Table {
             }
             let mut row = vec![Cell::new(row_heading(metric))];
             for contender in &columns {
-                row.push(Cell::new(cell(report, workload, metric, &contender.name)));
+                let text = cell(report, workload, metric, &contender.name, intervals);
+                row.push(Cell::new(text));
             }
             table.add_row(row);
         }
@@ -75,7 +90,7 @@ fn table(report: &Report, look: Look) -> Table {
 }
 
 /// A floor is shown beneath what it is the floor of, if that is there.
-fn has_column_of_floored(report: &Report, floor: &ContenderReport) -> bool {
+fn is_beneath_another(report: &Report, floor: &ContenderReport) -> bool {
     let mut contenders = report.contenders.iter();
     contenders.any(|contender| Some(&contender.name) == floor.floor_of.as_ref())
 }
@@ -94,36 +109,33 @@ fn cell(
     workload: &WorkloadReport,
     metric: &MetricReport,
     contender: &str,
+    intervals: Intervals,
 ) -> String {
     let mut lines = Vec::new();
+    let mut add = |before: &str, (value, interval): (String, String), after: &str| match intervals {
+        Intervals::Beside => lines.push(format!("{before}{value} {interval}{after}")),
+        Intervals::Beneath => lines.extend([format!("{before}{value}{after}"), interval]),
+    };
     let result = metric.result(contender);
     if let Some(result) = result {
-        lines.push(median(result));
+        add("", median(result), "");
         for ratio in &result.ratios {
             if ratio.to_workload != workload.name {
-                lines.push(format!("{} of {}", times(ratio), ratio.to_workload));
+                add("", times(ratio), &format!(" {}", ratio.to_workload));
             } else if ratio.to_contender == BASELINE {
-                lines.push(times(ratio));
+                add("", times(ratio), "");
             }
         }
     }
-    let floors = report
-        .contenders
-        .iter()
-        .filter(|other| other.floor_of.as_deref() == Some(contender));
-    for floor in floors {
+    let floored = |floor: &&ContenderReport| floor.floor_of.as_deref() == Some(contender);
+    for floor in report.contenders.iter().filter(floored) {
         let Some(by_hand) = metric.result(&floor.name) else {
             continue;
         };
-        lines.push(format!("by hand {}", median(by_hand)));
-        let ratio = result.and_then(|result| {
-            result
-                .ratios
-                .iter()
-                .find(|ratio| ratio.to_contender == floor.name)
-        });
-        if let Some(ratio) = ratio {
-            lines.push(format!("{} of that", times(ratio)));
+        add("by hand ", median(by_hand), "");
+        let mut ratios = result.iter().flat_map(|result| &result.ratios);
+        if let Some(ratio) = ratios.find(|ratio| ratio.to_contender == floor.name) {
+            add("", times(ratio), " by hand");
         }
     }
     if lines.is_empty() {
@@ -133,27 +145,24 @@ fn cell(
     }
 }
 
-fn median(result: &ResultReport) -> String {
+/// A median and its interval.
+fn median(result: &ResultReport) -> (String, String) {
     let summary = &result.summary;
     let decimals = decimals(summary.median);
-    let Interval { low, high } = summary.interval;
-    format!(
-        "{} ({}–{})",
-        number(summary.median, decimals),
-        number(low, decimals),
-        number(high, decimals)
-    )
+    let value = number(summary.median, decimals);
+    (value, interval(summary.interval, decimals))
 }
 
-fn times(ratio: &RatioReport) -> String {
+/// A ratio and its interval.
+fn times(ratio: &RatioReport) -> (String, String) {
     let decimals = decimals(ratio.ratio.value);
-    let Interval { low, high } = ratio.ratio.interval;
-    format!(
-        "{}× ({}–{})",
-        number(ratio.ratio.value, decimals),
-        number(low, decimals),
-        number(high, decimals)
-    )
+    let value = number(ratio.ratio.value, decimals) + "×";
+    (value, interval(ratio.ratio.interval, decimals))
+}
+
+fn interval(ends: Interval, decimals: usize) -> String {
+    let (low, high) = (number(ends.low, decimals), number(ends.high, decimals));
+    format!("({low}–{high})")
 }
 
 /// As many decimals as make three significant digits, but no more than three.
@@ -330,7 +339,7 @@ mod tests {
  start                0.500 (0.500–0.500)  3.00 (3.00–3.00)
  ms, less is better                        6.00× (6.00–6.00)
                                            by hand 2.00 (2.00–2.00)
-                                           1.50× (1.50–1.50) of that
+                                           1.50× (1.50–1.50) by hand
 ";
         for line in expected
             .lines()
@@ -346,6 +355,28 @@ mod tests {
         assert!(!text.contains("floor-container"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
         assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_the_same_in_80_columns() {
+        let report = report_of(&[
+            ("native", constant(20_000.0, 9)),
+            ("container", constant(19_000.0, 9)),
+            ("vm", constant(18_000.0, 9)),
+            ("floor-vm", constant(18_000.0, 9)),
+        ]);
+        let wide = arranged(&report, Look::Plain, Intervals::Beside).to_string();
+        let narrow = arranged(&report, Look::Plain, Intervals::Beneath).to_string();
+        let width = |text: &str| text.lines().map(|line| line.chars().count()).max();
+        assert!(width(&wide) > Some(80), "{wide}");
+        assert!(width(&narrow) <= Some(80), "{narrow}");
+        let words = |text: &str| {
+            let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+            words.retain(|word| !word.starts_with(['-', '=']));
+            words.sort();
+            words
+        };
+        assert_eq!(words(&wide), words(&narrow));
     }
 
     #[test]
