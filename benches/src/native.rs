@@ -1,6 +1,7 @@
 //! A process as the platform of the work: what a guest asks of its VMM by hypercall, a process asks
 //! of the kernel by system call.
 
+use std::fs;
 use std::io::{self, Write};
 use std::os::unix::process::parent_id;
 
@@ -57,7 +58,7 @@ impl Platform for Process {
     }
 
     fn buffer(&mut self, bytes: usize) -> Option<&'static mut [u64]> {
-        let memory = sys::untouched(bytes, false).ok()?;
+        let memory = memory(bytes, false)?;
         memory
             .iter_mut()
             .step_by(PAGE_BYTES)
@@ -66,7 +67,7 @@ impl Platform for Process {
     }
 
     fn untouched_pages(&mut self, count: usize) -> Option<&'static mut [u8]> {
-        sys::untouched(count.checked_mul(PAGE_BYTES)?, true).ok()
+        memory(count.checked_mul(PAGE_BYTES)?, true)
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -80,6 +81,24 @@ impl Platform for Process {
         // An input that cannot be read any more has ended.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     }
+}
+
+/// Memory that is there to be touched. The kernel would promise more than that, and kill somebody
+/// when the promise is called in.
+fn memory(bytes: usize, small_pages: bool) -> Option<&'static mut [u8]> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    if bytes > available_bytes(&meminfo)? {
+        return None;
+    }
+    sys::untouched(bytes, small_pages).ok()
+}
+
+/// What a `meminfo` file says is there without swapping (man 5 proc_meminfo).
+fn available_bytes(meminfo: &str) -> Option<usize> {
+    let mut lines = meminfo.lines();
+    let line = lines.find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -116,10 +135,24 @@ mod tests {
     }
 
     #[test]
-    fn more_memory_than_there_are_addresses_is_refused() {
+    fn more_memory_than_there_is_is_refused() {
         let mut process = Process::default();
+        assert!(process.buffer(1 << 40).is_none());
         assert!(process.buffer(1 << 50).is_none());
         assert!(process.buffer(0).is_none());
         assert!(process.untouched_pages(usize::MAX / 2).is_none());
+    }
+
+    #[test]
+    fn available_memory_is_read_from_its_line() {
+        let meminfo = "MemTotal:   100 kB\nMemAvailable:     24 kB\n";
+        assert_eq!(available_bytes(meminfo), Some(24 << 10));
+        for wrong in [
+            "",
+            "MemAvailable: much",
+            "MemAvailable: 18446744073709551615 kB",
+        ] {
+            assert_eq!(available_bytes(wrong), None, "{wrong}");
+        }
     }
 }

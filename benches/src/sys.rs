@@ -16,9 +16,8 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
 pub fn untouched(bytes: usize, small_pages: bool) -> io::Result<&'static mut [u8]> {
     let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
     // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
-    let start = unsafe { mmap_anonymous(None, length, access, flags) }?;
+    let start = unsafe { mmap_anonymous(None, length, access, MapFlags::MAP_PRIVATE) }?;
     if small_pages {
         // A kernel without huge pages refuses, and has only small ones.
         // SAFETY: the range is the mapping above; the advice changes no contents.
