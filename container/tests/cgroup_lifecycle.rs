@@ -30,29 +30,50 @@ const BUSY: &str = "while :; do :; done";
 #[test]
 fn a_child_enters_by_itself_and_is_in_every_hierarchy() {
     let Some(layout) = layout() else { return };
-    if !has(&layout, CPU_MEMORY_PIDS) {
-        return;
-    }
-    let group = TestGroup::new(&layout, CPU_MEMORY_PIDS);
-    let entrance = group.entrance().expect("open");
-    let mut command = Command::new("cat");
-    command.arg("/proc/self/cgroup");
-    // SAFETY: between fork and exec `enter` only calls write(2).
-    unsafe {
-        command.pre_exec(move || entrance.enter().map_err(|e| e.errno.into()));
-    }
-    let output = command.output().expect("run");
-    let text = String::from_utf8(output.stdout).expect("text");
-    for dir in group.directories() {
-        let name = dir
-            .path()
-            .file_name()
-            .expect("a name")
-            .to_str()
-            .expect("ASCII");
+    // Few hierarchies, and all that there are: on a hybrid host some of each version.
+    for controllers in [CPU_MEMORY_PIDS, layout.controllers()] {
+        if !has(&layout, controllers) {
+            continue;
+        }
+        let group = TestGroup::new(&layout, controllers);
+        let entrance = group.entrance().expect("open");
+        let mut command = Command::new("cat");
+        command.arg("/proc/self/cgroup");
+        // SAFETY: between fork and exec `enter` only calls write(2).
+        unsafe {
+            command.pre_exec(move || entrance.enter().map_err(|e| e.errno.into()));
+        }
+        let output = command.output().expect("run");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let name = group
+            .paths()
+            .next()
+            .and_then(Path::file_name)
+            .expect("a name");
+        let name = name.to_str().expect("ASCII");
         let inside = text.lines().filter(|line| line.ends_with(name)).count();
         assert_eq!(inside, group.directories().len(), "{text}");
     }
+}
+
+#[test]
+fn a_process_is_moved_and_seen_where_it_is() {
+    let Some(layout) = layout() else { return };
+    let controllers = layout.controllers();
+    let group = TestGroup::new(&layout, controllers);
+    let mut child = shell_in(&group, "exec sleep 1000").go();
+    let pid = child.id() as i32;
+    assert_eq!(group.processes().expect("list"), [pid]);
+    let seen = layout.directories_of(pid).expect("read");
+    assert!(
+        group
+            .paths()
+            .all(|path| seen.iter().any(|seen| seen == path)),
+        "{seen:?}"
+    );
+    child.kill().expect("kill");
+    child.wait().expect("reap");
+    layout.directories_of(pid).expect_err("it is gone");
 }
 
 #[test]

@@ -35,11 +35,20 @@ pub struct Hierarchy {
     pub name: Option<String>,
     /// Where it is mounted.
     pub mount_point: PathBuf,
+    /// Which group of the tree is mounted there: `/`, or in a container often a part of it.
+    pub root: PathBuf,
     /// The directory of the group that this process is in, or why it cannot be told.
     pub own: Result<PathBuf, &'static str>,
 }
 
 impl Hierarchy {
+    /// The directory of a process's group, from the contents of its `/proc/PID/cgroup`.
+    fn directory_of(&self, text: &[u8]) -> Result<PathBuf, &'static str> {
+        let name = self.name.as_deref();
+        let path = mountinfo::path_in(text, self.version, self.controllers, name)?;
+        mountinfo::directory_of(&self.mount_point, &self.root, &path)
+    }
+
     /// Whether both are views of one tree; of version 2 there is only one.
     fn is_same_as(&self, other: &Hierarchy) -> bool {
         let v1 = (self.controllers, &self.name) == (other.controllers, &other.name);
@@ -76,15 +85,8 @@ impl Layout {
     /// When `/proc` cannot be read. A host without control groups is not an error: its layout has no
     /// hierarchies, and every controller is reported as missing.
     pub fn detect() -> Result<Layout> {
-        let read = |path: &str| {
-            let failed = |error| Error::Read {
-                path: path.into(),
-                source: errno_of(&error),
-            };
-            fs::read(path).map_err(failed)
-        };
-        let mounts = mountinfo::parse(&read("/proc/self/mountinfo")?);
-        let own = match read("/proc/self/cgroup") {
+        let mounts = mountinfo::parse(&read("/proc/self/mountinfo".into())?);
+        let own = match read("/proc/self/cgroup".into()) {
             // A kernel built without control groups has no such file.
             Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
             other => other?,
@@ -95,7 +97,7 @@ impl Layout {
     /// The same from the contents of the two files of `/proc`. Mounts that `probe` does not confirm
     /// are left out.
     pub(super) fn from_parts(mounts: &[Mount], own: &[u8], probe: Probe) -> Layout {
-        let mut hierarchies: Vec<(Hierarchy, usize)> = Vec::new();
+        let mut hierarchies: Vec<Hierarchy> = Vec::new();
         for mount in mounts {
             let Some(version) = mount.version() else {
                 continue;
@@ -110,35 +112,28 @@ impl Layout {
                     Controllers::parse(version, &list.unwrap_or_default())
                 }
             };
-            let path = mountinfo::own_path(own, version, &mount.super_options);
-            let found = Hierarchy {
+            let mut found = Hierarchy {
                 version,
                 controllers,
                 name: mount.v1_name().map(str::to_owned),
                 mount_point: mount.mount_point.clone(),
-                own: path.and_then(|path| mount.directory_of(&path)),
+                root: mount.root.clone(),
+                own: Err(""),
             };
-            // How far below the hierarchy's top the mount begins.
-            let depth = mount.root.components().count();
+            found.own = found.directory_of(own);
             // The same hierarchy may be mounted several times: keep the view that shows our own
             // group, of those the one that shows most, of those the first.
+            let rank = |h: &Hierarchy| (h.own.is_ok(), Reverse(h.root.components().count()));
             match hierarchies
                 .iter_mut()
-                .find(|(known, _)| known.is_same_as(&found))
+                .find(|known| known.is_same_as(&found))
             {
-                Some((known, shown)) => {
-                    let better = (found.own.is_ok(), Reverse(depth));
-                    if better > (known.own.is_ok(), Reverse(*shown)) {
-                        (*known, *shown) = (found, depth);
-                    }
-                }
-                None => hierarchies.push((found, depth)),
+                Some(known) if rank(&found) > rank(known) => *known = found,
+                Some(_) => {}
+                None => hierarchies.push(found),
             }
         }
-        Layout {
-            hierarchies: hierarchies.into_iter().map(|(h, _)| h).collect(),
-            probe,
-        }
+        Layout { hierarchies, probe }
     }
 
     /// All hierarchies, in the order in which they were mounted.
@@ -206,6 +201,17 @@ impl Layout {
         }
     }
 
+    /// The directories of the groups that another process is in now, one for each hierarchy in which
+    /// they can be seen.
+    ///
+    /// # Errors
+    /// [`Error::Read`] when there is no such process.
+    pub fn directories_of(&self, pid: i32) -> Result<Vec<PathBuf>> {
+        let text = read(format!("/proc/{pid}/cgroup").into())?;
+        let each = self.hierarchies.iter();
+        Ok(each.filter_map(|h| h.directory_of(&text).ok()).collect())
+    }
+
     /// The directory of the group `path` in `hierarchy`: absolute paths count from the mount point,
     /// relative ones from this process's own group.
     pub(super) fn base<'a>(&self, hierarchy: &'a Hierarchy, path: &Path) -> Result<&'a Path> {
@@ -217,6 +223,13 @@ impl Layout {
             why,
         })
     }
+}
+
+fn read(path: PathBuf) -> Result<Vec<u8>> {
+    fs::read(&path).map_err(|error| Error::Read {
+        source: errno_of(&error),
+        path,
+    })
 }
 
 #[cfg(test)]

@@ -42,24 +42,32 @@ impl Mount {
 
     /// The name of a named version 1 hierarchy.
     pub fn v1_name(&self) -> Option<&str> {
-        self.super_options
-            .split(',')
-            .find_map(|o| o.strip_prefix("name="))
+        name_in(&self.super_options)
     }
+}
 
-    /// The directory of the group `path` (of `/proc/self/cgroup`) below this mount, which may show
-    /// only part of its hierarchy.
-    pub fn directory_of(&self, path: &Path) -> Result<PathBuf, &'static str> {
-        let escapes = |c| matches!(c, Component::ParentDir);
-        if path.components().any(escapes) || self.root.components().any(escapes) {
-            return Err("outside of this cgroup namespace");
-        }
-        match path.strip_prefix(&self.root) {
-            Ok(rest) if rest.as_os_str().is_empty() => Ok(self.mount_point.clone()),
-            Ok(rest) => Ok(self.mount_point.join(rest)),
-            Err(_) => Err("not below what is mounted here"),
-        }
+/// The directory of the group `path` (of `/proc/PID/cgroup`) below a mount that shows the hierarchy
+/// from its group `root` on.
+pub(super) fn directory_of(
+    mount_point: &Path,
+    root: &Path,
+    path: &Path,
+) -> Result<PathBuf, &'static str> {
+    let escapes = |c| matches!(c, Component::ParentDir);
+    if path.components().any(escapes) || root.components().any(escapes) {
+        return Err("outside of this cgroup namespace");
     }
+    match path.strip_prefix(root) {
+        Ok(rest) if rest.as_os_str().is_empty() => Ok(mount_point.to_owned()),
+        Ok(rest) => Ok(mount_point.join(rest)),
+        Err(_) => Err("not below what is mounted here"),
+    }
+}
+
+/// The name in a list of mount options, or in the middle field of `/proc/PID/cgroup`.
+fn name_in(list: &str) -> Option<&str> {
+    list.split(',')
+        .find_map(|option| option.strip_prefix("name="))
 }
 
 /// Reads the mounts; lines that do not follow the format are skipped.
@@ -111,19 +119,20 @@ fn unescape(field: &[u8]) -> PathBuf {
     OsString::from_vec(out).into()
 }
 
-/// This process's group in one hierarchy, from the contents of `/proc/self/cgroup`:
+/// A process's group in one hierarchy, from the contents of `/proc/PID/cgroup`:
 ///
 /// ```text
 /// 4:memory:/some/group        version 1: number, controllers or name=…, group
 /// 0::/some/group              version 2
 /// ```
-pub(super) fn own_path(
+///
+/// A version 1 hierarchy is known by its controllers and its name, if it has one.
+pub(super) fn path_in(
     text: &[u8],
     version: Version,
-    super_options: &str,
+    controllers: Controllers,
+    name: Option<&str>,
 ) -> Result<PathBuf, &'static str> {
-    let wanted = Controllers::parse(version, super_options);
-    let name = super_options.split(',').find(|o| o.starts_with("name="));
     let of_line = |line: &'_ [u8]| -> Option<PathBuf> {
         let mut fields = line.splitn(3, |b| *b == b':');
         let (id, list, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -132,8 +141,7 @@ pub(super) fn own_path(
             Version::V2 => id == b"0" && list.is_empty(),
             Version::V1 if list.is_empty() => false,
             Version::V1 => {
-                let listed = Controllers::parse(version, list);
-                listed == wanted && list.split(',').find(|o| o.starts_with("name=")) == name
+                Controllers::parse(version, list) == controllers && name_in(list) == name
             }
         };
         matches.then(|| Path::new(std::ffi::OsStr::from_bytes(path)).to_owned())

@@ -40,7 +40,7 @@ proptest! {
     ) {
         let _ = parse(&mounts);
         for version in [Version::V1, Version::V2] {
-            let _ = own_path(&own, version, &options);
+            let _ = path_in(&own, version, Controllers::parse(version, &options), None);
         }
     }
 
