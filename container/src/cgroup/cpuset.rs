@@ -49,7 +49,7 @@ impl Cpuset {
             if let Some(list) = list
                 && !is_list(list)
             {
-                let expected = "a list of numbers and ranges such as 0-2,7";
+                let expected = "it must be a list of numbers and ranges such as 0-2,7";
                 return Err(Error::invalid(knob, format!("`{list}`"), expected));
             }
         }

@@ -273,7 +273,11 @@ impl Error {
 
 /// The error in the kernel's words, in lower case so that it fits into a sentence.
 fn describe(errno: Errno) -> String {
-    errno.desc().to_lowercase()
+    match errno {
+        // libc's words are about mathematics.
+        Errno::ERANGE => "out of range".into(),
+        _ => errno.desc().to_lowercase(),
+    }
 }
 
 /// What the reader can do about an error number, as a continuation of the sentence.
@@ -287,7 +291,7 @@ fn hint(errno: Errno) -> &'static str {
         Errno::EROFS => "; remount the cgroup file system writable, or give the container its own",
         Errno::EINVAL => "; the kernel does not take this value here (a parent may be stricter)",
         Errno::EBUSY => "; the group holds processes or more than the new limit",
-        Errno::ERANGE => "; the value is out of the kernel's range",
+        Errno::ERANGE => "; this machine does not have that much or that many",
         Errno::EOPNOTSUPP => "; this kernel or this kind of group does not support it",
         Errno::ENOSPC => "; the hierarchy's limit of groups is reached, or cpus or mems are empty",
         Errno::EAGAIN => "; the hierarchy's limit of depth or descendants is reached",
@@ -301,8 +305,13 @@ fn pids(list: &[i32]) -> String {
         [] => "the kernel (no process is listed)".into(),
         _ => {
             let shown: Vec<String> = list.iter().take(8).map(i32::to_string).collect();
+            let what = if list.len() == 1 {
+                "process"
+            } else {
+                "processes"
+            };
             let more = if list.len() > 8 { " and more" } else { "" };
-            format!("processes {}{more}", shown.join(", "))
+            format!("{what} {}{more}", shown.join(", "))
         }
     }
 }

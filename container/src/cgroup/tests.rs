@@ -274,7 +274,10 @@ fn what_a_version_lacks_is_refused_by_name() {
         .apply(&unified)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("`unified keys`"), "{error}");
+    assert!(
+        error.contains("`unified` does not exist in cgroup v1"),
+        "{error}"
+    );
 }
 
 #[test]

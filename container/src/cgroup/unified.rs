@@ -44,7 +44,7 @@ pub(super) fn validate(keys: &Unified) -> Result<()> {
 pub(super) fn apply(keys: &Unified, group: &Group) -> Result<()> {
     let Some(dir) = group.unified() else {
         return Err(Error::Unsupported {
-            knob: "unified keys",
+            knob: "unified",
             version: Version::V1,
             instead: "use the fields for cpu, memory and so on, or a host with v2 cgroups",
         });
