@@ -8,8 +8,8 @@
 //! ```
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 /// One mount of the caller's mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,30 +115,42 @@ pub fn visible(table: &[Mount]) -> Vec<&Mount> {
     let mut found = Vec::new();
     let mut pending: Vec<&Mount> = table.iter().filter(is_top).collect();
     while let Some(mount) = pending.pop() {
-        let children: Vec<&Mount> = table
-            .iter()
-            .filter(|child| child.parent == mount.id && child.id != mount.id)
-            .collect();
+        let is_child = |child: &&Mount| child.parent == mount.id && child.id != mount.id;
+        let children: Vec<&Mount> = table.iter().filter(is_child).collect();
         if let Some(cover) = children.iter().find(|child| child.point == mount.point) {
             pending.push(cover);
             continue;
         }
         found.push(mount);
-        let covered = |child: &Mount| {
+        let is_covered = |child: &Mount| {
             children
                 .iter()
-                .any(|other| other.point != child.point && child.point.starts_with(&other.point))
+                .any(|other| other.point != child.point && other.is_above(&child.point))
         };
-        pending.extend(children.iter().copied().filter(|child| !covered(child)));
+        pending.extend(children.iter().copied().filter(|child| !is_covered(child)));
     }
-    found.sort_by(|a, b| a.point.cmp(&b.point));
+    found.sort_by(|a, b| a.point.as_os_str().cmp(b.point.as_os_str()));
     found
+}
+
+impl Mount {
+    /// Whether `path` is the mount point or below it. The kernel's paths are in their plain form, so
+    /// bytes will do, in a fraction of the time that [`Path::starts_with`] takes.
+    pub fn is_above(&self, path: &Path) -> bool {
+        let (point, path) = (
+            self.point.as_os_str().as_bytes(),
+            path.as_os_str().as_bytes(),
+        );
+        match path.strip_prefix(point) {
+            Some(rest) => rest.is_empty() || rest[0] == b'/' || point == b"/",
+            None => false,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     const HOST: &[u8] = b"\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -191,6 +203,17 @@ mod tests {
     fn a_covered_root_hides_its_children() {
         let table = parse(b"1 0 0:1 / / rw - rootfs a rw\n2 1 0:2 / / rw - ext4 b rw\n3 1 0:3 / /old rw - ext4 c rw\n");
         assert_eq!(points(&table.unwrap()), [(2, "/")]);
+    }
+
+    #[test]
+    fn a_path_is_below_a_mount_by_whole_names() {
+        let mount = |point: &str| Mount {
+            point: point.into(),
+            ..parse(HOST).unwrap()[0].clone()
+        };
+        assert!(mount("/").is_above("/a".as_ref()) && mount("/").is_above("/".as_ref()));
+        assert!(mount("/a").is_above("/a".as_ref()) && mount("/a").is_above("/a/b".as_ref()));
+        assert!(!mount("/a").is_above("/ab".as_ref()) && !mount("/a/b").is_above("/a".as_ref()));
     }
 
     #[test]

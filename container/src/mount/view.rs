@@ -138,7 +138,7 @@ fn place(path: &Path, flags: MsFlags, is_mount: bool) -> Option<Place> {
 fn fill(path: &Path, visible: &[&Mount], places: &mut Vec<Place>) {
     let mount = visible
         .iter()
-        .filter(|mount| path.starts_with(&mount.point))
+        .filter(|mount| mount.is_above(path))
         .max_by_key(|mount| mount.point.as_os_str().len());
     let flags = mount.map_or(MsFlags::empty(), |mount| restrictions(mount));
     let Some(mut directory) = place(path, flags, false) else {

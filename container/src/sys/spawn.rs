@@ -16,7 +16,8 @@ pub struct Program {
     candidates: Vec<CString>,
     argument_pointers: Vec<*const libc::c_char>,
     environment_pointers: Vec<*const libc::c_char>,
-    stack: Box<[u128]>,
+    /// Never read, and written only by the child.
+    stack: Vec<u128>,
     // What the pointers point into; never touched again.
     _arguments: Vec<CString>,
     _environment: Vec<CString>,
@@ -49,7 +50,7 @@ impl Program {
         Self {
             argument_pointers: pointers(&arguments),
             environment_pointers: pointers(&environment),
-            stack: vec![0; STACK_BYTES / size_of::<u128>()].into_boxed_slice(),
+            stack: Vec::with_capacity(STACK_BYTES / size_of::<u128>()),
             candidates,
             _arguments: arguments,
             _environment: environment,
@@ -148,7 +149,7 @@ pub fn spawn(program: &mut Program, mask: &SigSet) -> Result<Pid, SpawnError> {
         mask,
         failure: None,
     };
-    let top = stack.as_mut_ptr_range().end;
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
     // SAFETY: the stack is exclusively ours, aligned as u128 is, grows down from its end and is alive
     // until the child has executed or exited, because CLONE_VFORK keeps us asleep that long; the same
     // holds for `shared`. The child runs async-signal-safe code only.
