@@ -38,4 +38,4 @@ pub use error::{Error, NotExecuted};
 pub use process::report::StepOutcome;
 pub use process::status::ExitStatus;
 pub use process::streams::Streams;
-pub use run::{Container, Observer, gc, run, spawn};
+pub use run::{Container, Observer, dry_run, gc, run, spawn};

@@ -326,3 +326,6 @@ impl fmt::Display for Plan {
         self.steps.iter().try_for_each(|step| step.fmt(f))
     }
 }
+
+#[cfg(test)]
+mod tests;

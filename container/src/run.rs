@@ -8,12 +8,13 @@ use nix::errno::Errno;
 use crate::cgroup::{Controllers, Group, Layout, Stats, Swept, sweep};
 use crate::config::Config;
 use crate::error::Error;
+use crate::plan::Plan;
 use crate::plan::step::Step;
 use crate::process::report::{Report, StepOutcome};
 use crate::process::status::ExitStatus;
 use crate::process::streams::Streams;
 use crate::process::supervise::{Blocked, until_readable};
-use crate::start::{Started, reap, start};
+use crate::start::{Started, planned, reap, start};
 use crate::sys;
 
 /// Hears the story of a container while it happens.
@@ -70,6 +71,14 @@ pub fn run(config: &Config, observer: &mut dyn Observer) -> Result<ExitStatus, E
         }
     })?;
     container.wait()
+}
+
+/// The steps that [`run`] would take on this host, without taking any.
+///
+/// # Errors
+/// When the configuration is impossible, or asks for what this host cannot give.
+pub fn dry_run(config: &Config) -> Result<Plan, Error> {
+    Ok(planned(config)?.0)
 }
 
 /// Removes what containers left behind whose runtime was killed: their cgroups, and with them whoever is

@@ -17,7 +17,7 @@ use crate::execute::{Kernel, perform};
 use crate::host::Host;
 use crate::plan::call::Call;
 use crate::plan::step::Actor;
-use crate::plan::{Plan, plan};
+use crate::plan::{self, Plan};
 use crate::process::init::{self, Inheritance};
 use crate::process::report::Report;
 use crate::process::status::ExitStatus;
@@ -32,6 +32,13 @@ pub(crate) struct Started {
     pub(crate) group: Option<Ephemeral>,
 }
 
+/// The plan of a container on this host, and what was found out about the host.
+pub(crate) fn planned(config: &Config) -> Result<(Plan, Host), Error> {
+    config.validate().map_err(plan::Error::from)?;
+    let host = Host::read(!config.limits.is_empty())?;
+    Ok((plan::plan(config, &host)?, host))
+}
+
 /// Plans and executes, up to the moment when the command runs. The caller's signals are blocked.
 pub(crate) fn start(
     config: &Config,
@@ -40,8 +47,7 @@ pub(crate) fn start(
     mask: SigSet,
     outlives_thread: bool,
 ) -> Result<Started, Error> {
-    let host = Host::read(!config.limits.is_empty())?;
-    let plan = plan(config, &host)?;
+    let (plan, host) = planned(config)?;
     let mut program = Program::new(
         plan.candidates.clone(),
         plan.arguments.clone(),
