@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::cgroup::{Controllers, Group, Layout, Stats, Swept, sweep};
+use crate::cgroup::{Group, Layout, Stats, Swept, evict, sweep};
 use crate::config::Config;
 use crate::error::Error;
 use crate::plan::Plan;
@@ -87,15 +87,7 @@ pub fn dry_run(config: &Config) -> Result<Plan, Error> {
 /// # Errors
 /// When a cgroup cannot be removed.
 pub fn gc() -> Result<Swept, Error> {
-    let layout = Layout::detect()?;
-    let mut swept = sweep(&layout)?;
-    for path in std::mem::take(&mut swept.occupied) {
-        let group = Group::from_paths(&layout, [&path], Controllers::NONE)?;
-        group.kill()?;
-        group.remove()?;
-        swept.removed.push(path);
-    }
-    Ok(swept)
+    Ok(evict(&Layout::detect()?)?)
 }
 
 /// Starts the command of `config` in a container of its own and returns as soon as it runs. It reads and

@@ -168,7 +168,10 @@ fn on_a_hybrid_host_version_2_freezes_too() {
 }
 
 fn freeze_and_thaw(group: &TestGroup) {
-    let usage = || group.stats().expect("stats").cpu.expect("cpu").usage_us;
+    let usage = || {
+        let cpu = group.stats().expect("stats").cpu.expect("cpu");
+        cpu.usage.expect("usage").total_us
+    };
     let mut busy = shell_in(group, BUSY).go();
     let wait_for_more = || {
         let start = usage();

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use ringside_container::cgroup::{Controller, Controllers, Ephemeral, Layout, Swept, sweep};
+use ringside_container::cgroup::{Controller, Controllers, Ephemeral, Layout, Swept, evict, sweep};
 use support_cgroup::{TestGroup, has, layout, shell_in};
 
 const CONTROLLERS: Controllers = Controllers::of(&[Controller::Memory, Controller::Pids]);
@@ -88,7 +88,7 @@ fn a_killed_runs_group_is_swept_and_a_living_ones_is_not() {
 }
 
 #[test]
-fn a_killed_runs_processes_are_left_alone_and_told() {
+fn a_killed_runs_processes_are_left_alone_and_told_until_they_are_evicted() {
     let Some(layout) = layout() else { return };
     if !has(&layout, CONTROLLERS) {
         return;
@@ -108,9 +108,10 @@ fn a_killed_runs_processes_are_left_alone_and_told() {
         orphan.try_wait().expect("wait").is_none(),
         "the orphan lives"
     );
-    group.kill().expect("kill");
-    orphan.wait().expect("reap");
-    sweep_until(&layout, |_| !paths.iter().any(|path| path.exists()));
+    while paths.iter().any(|path| path.exists()) {
+        evict(&layout).expect("evict");
+    }
+    assert!(!orphan.wait().expect("reap").success());
 }
 
 #[test]

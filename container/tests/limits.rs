@@ -65,7 +65,12 @@ fn a_quota_throttles_and_the_kernel_counts_it() {
     while throttled == 0 && nix::poll::poll(&mut [poll_for(&pidfd)], 10u16).unwrap() == 0 {
         throttled = container
             .stats()
-            .map(|stats| stats.cpu.map_or(0, |cpu| cpu.throttled_periods))
+            .map(|stats| {
+                stats
+                    .cpu
+                    .and_then(|cpu| cpu.throttling)
+                    .map_or(0, |t| t.throttled_periods)
+            })
             .unwrap_or(0);
     }
     container.kill(libc::SIGKILL).unwrap();

@@ -13,8 +13,8 @@ use super::{Controller, Error, Group, Limit, Result, Version};
 
 mod stats;
 
-pub use stats::CpuStats;
 pub(super) use stats::stats;
+pub use stats::{CpuStats, CpuUsage, Throttling};
 
 /// Relative weight, 2..=262144, default 1024.
 const V1_SHARES: &str = "cpu.shares";

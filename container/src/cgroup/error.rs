@@ -136,7 +136,7 @@ pub enum Error {
     #[error(
         "cannot enable {controllers} below {path}: processes live in that group itself, and cgroup v2 \
          allows them only in leaves; move them to a child first, or start in a group of your own: \
-         systemd-run --scope -p Delegate=yes COMMAND"
+         systemd-run --scope -p Delegate=yes COMMAND (a user: systemd-run --user --scope …)"
     )]
     InternalProcesses {
         /// The group that has both.

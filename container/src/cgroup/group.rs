@@ -140,6 +140,13 @@ impl Group {
         }
     }
 
+    /// The group of a single directory.
+    pub(super) fn of(directory: Directory) -> Group {
+        Group {
+            directories: vec![directory],
+        }
+    }
+
     /// The group's directories, one for each hierarchy that it joined.
     pub fn directories(&self) -> &[Directory] {
         &self.directories

@@ -33,8 +33,8 @@
 //!
 //! | limit | what happens at it | where it shows |
 //! |---|---|---|
-//! | [`cpu.weight`](Cpu::weight) | nothing, until processors are contended; then time is divided in proportion | [`CpuStats::usage_us`] of both groups |
-//! | [`cpu.quota_us`](Cpu::quota_us) | the group stands still until the next period, even on an idle machine | [`CpuStats::throttled_periods`] |
+//! | [`cpu.weight`](Cpu::weight) | nothing, until processors are contended; then time is divided in proportion | [`CpuUsage::total_us`] of both groups |
+//! | [`cpu.quota_us`](Cpu::quota_us) | the group stands still until the next period, even on an idle machine | [`Throttling::throttled_periods`] |
 //! | [`cpuset.cpus`](Cpuset::cpus) | its processes run nowhere else | [`CpusetStats::cpus`] |
 //! | [`memory.limit_bytes`](Memory::limit_bytes) | page cache is dropped and pages are swapped; then one of its processes is killed | [`MemoryStats::limit_hits`], [`MemoryStats::oom_kills`], [`OomEvents`] |
 //! | [`memory.reservation_bytes`](Memory::reservation_bytes) | below it (v2) memory is taken last, above it (v1) first, when the machine is short | [`MemoryStats::usage_bytes`] |
@@ -96,7 +96,7 @@ mod value;
 
 pub use absence::Absence;
 pub use controller::{Controller, Controllers, Version};
-pub use cpu::{Cpu, CpuStats, CpuWeight};
+pub use cpu::{Cpu, CpuStats, CpuUsage, CpuWeight, Throttling};
 pub use cpuset::{Cpuset, CpusetStats};
 pub use devices::{DeviceAccess, DeviceKind, DeviceRule};
 pub use directory::Directory;
@@ -114,7 +114,7 @@ pub use oom::{OomEvent, OomEvents};
 pub use pids::{Pids, PidsStats};
 pub use rdma::{Rdma, RdmaLimit};
 pub use stats::Stats;
-pub use sweep::{Swept, sweep};
+pub use sweep::{Swept, evict, sweep};
 pub use unified::Unified;
 pub use value::Limit;
 

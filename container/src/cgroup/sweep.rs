@@ -1,78 +1,118 @@
 //! The broom for groups whose run was killed: see [`ephemeral`](super::ephemeral) for how it tells.
 
-use std::fs::read_dir;
+use std::fs::{DirEntry, read_dir};
 use std::path::PathBuf;
+
+use nix::errno::Errno;
 
 use super::directory::Directory;
 use super::ephemeral::{PREFIX, lock};
-use super::{Controllers, Error, Layout, Result, Version, tree};
+use super::{Controllers, Error, Group, Layout, Result, Version, tree};
 
 /// What a [`sweep`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Directories that were removed.
     pub removed: Vec<PathBuf>,
-    /// Directories without a run in which processes still live; [`Group::from_paths`] and
-    /// [`Group::kill`] end them.
+    /// Directories without a run in which processes still live; [`evict`] ends them.
     pub occupied: Vec<PathBuf>,
 }
 
-/// Removes the groups of runs that were killed, wherever in the visible hierarchies they are. It
-/// looks at every group of the host, which takes a few µs each.
+/// Removes the empty groups of runs that were killed, wherever in the visible hierarchies they are.
+/// It looks at every group of the host, which takes a few µs each. What other users own and what
+/// cannot be read is passed over, and so is what another sweep looks at in this moment.
 ///
 /// # Errors
-/// [`Error::Remove`] when a dead group cannot be removed; what cannot be read is passed over.
+/// [`Error::Remove`] when a dead group cannot be removed.
 pub fn sweep(layout: &Layout) -> Result<Swept> {
-    let mut swept = Swept::default();
-    for hierarchy in layout.hierarchies() {
-        let mut todo = vec![hierarchy.mount_point.clone()];
-        while let Some(path) = todo.pop() {
-            let Ok(entries) = read_dir(&path) else {
-                continue;
-            };
-            for entry in entries
-                .flatten()
-                .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-            {
-                if is_ours(&entry.file_name().to_string_lossy()) {
-                    sweep_one(layout, hierarchy.version, entry.path(), &mut swept)?;
-                } else {
-                    todo.push(entry.path());
+    Broom {
+        layout,
+        evict: false,
+    }
+    .sweep()
+}
+
+/// The same, and kills the processes that still live in such groups.
+///
+/// # Errors
+/// As [`sweep`] and [`Group::kill`].
+pub fn evict(layout: &Layout) -> Result<Swept> {
+    Broom {
+        layout,
+        evict: true,
+    }
+    .sweep()
+}
+
+struct Broom<'a> {
+    layout: &'a Layout,
+    evict: bool,
+}
+
+impl Broom<'_> {
+    fn sweep(&self) -> Result<Swept> {
+        let mut swept = Swept::default();
+        for hierarchy in self.layout.hierarchies() {
+            let mut todo = vec![hierarchy.mount_point.clone()];
+            while let Some(path) = todo.pop() {
+                let Ok(entries) = read_dir(&path) else {
+                    continue;
+                };
+                let is_directory = |e: &DirEntry| e.file_type().is_ok_and(|t| t.is_dir());
+                for entry in entries.flatten().filter(is_directory) {
+                    if is_ours(&entry.file_name().to_string_lossy()) {
+                        self.sweep_one(hierarchy.version, entry.path(), &mut swept)?;
+                    } else {
+                        todo.push(entry.path());
+                    }
                 }
             }
         }
+        Ok(swept)
     }
-    Ok(swept)
+
+    fn sweep_one(&self, version: Version, path: PathBuf, swept: &mut Swept) -> Result<()> {
+        let dir = Directory::open(path.clone(), version, Controllers::NONE, self.layout.probe);
+        let dir = match dir {
+            Ok(dir) => dir,
+            // Its own run removed it, or another user owns it.
+            Err(Error::Open { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let Some(lock) = lock(&dir)? else {
+            return Ok(());
+        };
+        let removed = self.remove(dir);
+        drop(lock);
+        match removed {
+            Ok(()) => swept.removed.push(path),
+            Err(Error::Busy { .. } | Error::SelfInside { .. }) => swept.occupied.push(path),
+            Err(error) if matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Removes a group that has no run; the caller holds its lock. From those who still live
+    /// there nothing is taken, not even an empty group below.
+    fn remove(&self, dir: Directory) -> Result<()> {
+        let processes = tree::processes(&dir)?;
+        if processes.is_empty() {
+            return tree::remove_once(&dir);
+        }
+        if !self.evict {
+            return Err(Error::Busy {
+                path: dir.path().into(),
+                processes,
+            });
+        }
+        let group = Group::of(dir);
+        group.kill()?;
+        group.remove()
+    }
 }
 
-fn sweep_one(layout: &Layout, version: Version, path: PathBuf, swept: &mut Swept) -> Result<()> {
-    let dir = match Directory::open(path.clone(), version, Controllers::NONE, layout.probe) {
-        Ok(dir) => dir,
-        // Its own run removed it, or another user owns it.
-        Err(Error::Open { .. }) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let Some(lock) = lock(&dir)? else {
-        return Ok(());
-    };
-    // Nothing is taken from those who still live there, not even an empty group below.
-    let removed = match tree::processes(&dir)?.is_empty() {
-        true => tree::remove_once(&dir),
-        false => Err(Error::Busy {
-            path: path.clone(),
-            processes: Vec::new(),
-        }),
-    };
-    drop(lock);
-    match removed {
-        Ok(()) => swept.removed.push(path),
-        Err(Error::Busy { .. }) => swept.occupied.push(path),
-        Err(error) => return Err(error),
-    }
-    Ok(())
-}
-
-/// Whether a name is one that [`Ephemeral::create`] makes.
+/// Whether a name is one that [`Ephemeral::create`](super::Ephemeral::create) makes.
 fn is_ours(name: &str) -> bool {
     let number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
     let rest = name
