@@ -159,3 +159,26 @@ fn the_command_inherits_no_blocked_or_ignored_signal() {
     assert_eq!(inside, masks(support::host_says(script)));
     assert_eq!(inside[1] & 1 << (libc::SIGPIPE - 1), 0);
 }
+
+#[test]
+fn many_threads_start_containers_at_once() {
+    if !is_root() {
+        return;
+    }
+    // Each keeps another thread busy with the allocator, whose lock a child may find held.
+    let work = |thread: u8| {
+        for round in 0..8 {
+            let noise = std::thread::spawn(|| {
+                (0..2000)
+                    .map(|size| vec![0u8; size % 700].len())
+                    .sum::<usize>()
+            });
+            let output = output(&shell(&format!("exit {}", thread + round))).unwrap();
+            assert_eq!(output.status, ExitStatus::Exited(thread + round));
+            assert!(noise.join().unwrap() > 0);
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..6).for_each(|thread| drop(scope.spawn(move || work(thread * 20))))
+    });
+}

@@ -160,7 +160,9 @@ fn look_after(command: Pid, inheritance: &Inheritance<'_>) -> i32 {
             return 125;
         }
         while let Ok(Some(signal)) = signals.read_signal() {
-            if signal.ssi_signo as i32 != libc::SIGCHLD {
+            // One that was typed before init had left the session: the command has it already.
+            let is_typed = signal.ssi_code == libc::SI_KERNEL;
+            if signal.ssi_signo as i32 != libc::SIGCHLD && !is_typed {
                 sys::kill(command, signal.ssi_signo as i32);
             }
         }

@@ -91,10 +91,22 @@ fn pass_on(signal: &siginfo, init: BorrowedFd<'_>) {
     let is_typed = signal.ssi_code == libc::SI_KERNEL;
     match number {
         libc::SIGCHLD => {}
-        // The command has been stopped by the terminal; the shell waits for us to stop as well.
-        libc::SIGTSTP if is_typed => drop(raise(Signal::SIGSTOP)),
+        libc::SIGTSTP if is_typed => stop(),
         _ if is_typed => {}
         // Init passes it on in turn. That it has just ended will show on the channel.
         _ => drop(sys::pidfd_send_signal(init, number)),
+    }
+}
+
+/// Stops this process as the terminal has stopped the command: the shell waits for both. Not by SIGSTOP,
+/// because where no shell could continue them (an orphaned process group) the kernel lets the command run
+/// on.
+fn stop() {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTSTP);
+    if raise(Signal::SIGTSTP).is_ok() {
+        // Here it stops, and here it goes on.
+        let _ = set.thread_unblock();
+        let _ = set.thread_block();
     }
 }

@@ -24,6 +24,14 @@ const TESTS: &[Test] = &[
         a_typed_interrupt_reaches_the_command_once,
     ),
     (
+        "a_typed_stop_stops_the_runtime_too",
+        a_typed_stop_stops_the_runtime_too,
+    ),
+    (
+        "a_typed_stop_without_a_shell_is_ignored",
+        a_typed_stop_without_a_shell_is_ignored,
+    ),
+    (
         "a_killed_runtime_takes_its_container_along",
         a_killed_runtime_takes_its_container_along,
     ),
@@ -145,6 +153,45 @@ fn a_typed_interrupt_reaches_the_command_once() {
     running.type_text("\x03");
     let rest = running.rest();
     assert!(rest.contains("count=1."), "{rest}");
+}
+
+/// A shell with job control: it takes the terminal back when everybody in the foreground has stopped,
+/// the runtime included, and `fg` continues them.
+fn a_typed_stop_stops_the_runtime_too() {
+    let script = "trap 'echo continued' CONT; echo ready; i=0; while [ $i -lt 50 ]; do sleep 0.01; i=$((i+1)); done; echo end";
+    let Some(mut running) =
+        Runtime::shell(script).in_terminal_of("set -m; ", "; echo stopped=$?; fg; echo status=$?")
+    else {
+        eprintln!("skipped: there is no `script` to make a terminal with");
+        return;
+    };
+    running.await_line("ready");
+    running.type_text("\x1a");
+    let rest = running.rest();
+    let at = |part: &str| {
+        rest.find(part)
+            .unwrap_or_else(|| panic!("no {part:?} in {rest}"))
+    };
+    // 128 + SIGTSTP.
+    assert!(
+        at("\nstopped=148") < at("\ncontinued")
+            && at("\ncontinued") < at("\nend")
+            && at("\nend") < at("\nstatus=0"),
+        "{rest}"
+    );
+}
+
+/// Where nobody could continue it, nothing is stopped.
+fn a_typed_stop_without_a_shell_is_ignored() {
+    let script = "echo ready; sleep 0.3; echo end";
+    let Some(mut running) = Runtime::shell(script).in_terminal() else {
+        eprintln!("skipped: there is no `script` to make a terminal with");
+        return;
+    };
+    running.await_line("ready");
+    running.type_text("\x1a");
+    let rest = running.rest();
+    assert!(rest.contains("end"), "{rest}");
 }
 
 fn a_killed_runtime_takes_its_container_along() {

@@ -95,6 +95,11 @@ impl Runtime {
 
     /// As [`start`](Runtime::start), in a terminal; none without the program `script`.
     pub fn in_terminal(&self) -> Option<Running> {
+        self.in_terminal_of("exec ", "")
+    }
+
+    /// The same between other words of a shell's.
+    pub fn in_terminal_of(&self, before: &str, after: &str) -> Option<Running> {
         Command::new("script")
             .arg("--version")
             .stdout(Stdio::null())
@@ -102,6 +107,7 @@ impl Runtime {
             .ok()?;
         let quote = |word: &String| format!("'{}'", word.replace('\'', r"'\''"));
         let line = self.line().iter().map(quote).collect::<Vec<_>>().join(" ");
+        let line = format!("{before}{line}{after}");
         let mut script = Command::new("script");
         Some(Running::new(script.args([
             "--quiet",
