@@ -2,37 +2,79 @@
 
 mod commands;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
+use commands::{Failure, compare, doctor, gc, run, vm, workload};
 use std::process::ExitCode;
 
-/// Two isolation models in one ring: a KVM virtual machine and a container, built from scratch,
-/// measured head to head.
-#[derive(Parser)]
-#[command(name = "ringside", version, max_term_width = 100)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
+/// A command: its name, its line in the list, what adds its options, and what runs it.
+struct Entry {
+    name: &'static str,
+    about: &'static str,
+    define: fn(Command) -> Command,
+    run: fn(&ArgMatches) -> Result<ExitCode, Failure>,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    Compare(commands::compare::Args),
-    Doctor(commands::doctor::Args),
-    Run(commands::run::Args),
-    Vm(commands::vm::Args),
-    #[command(hide = true)]
-    Workload(commands::workload::Args),
+/// The entry for a module of `commands`.
+macro_rules! entry {
+    ($module:ident, $about:literal) => {
+        Entry {
+            name: stringify!($module),
+            about: $about,
+            define: $module::Args::augment_args,
+            run: |matches| {
+                let args = $module::Args::from_arg_matches(matches);
+                $module::run(&args.unwrap_or_else(|error| error.exit()))
+            },
+        }
+    };
+}
+
+/// Every command, in the order of `--help`; those without a line are hidden there.
+const COMMANDS: [Entry; 6] = [
+    entry!(
+        compare,
+        "Measure the same work natively, in a container and in a virtual machine"
+    ),
+    entry!(
+        run,
+        "Run a command natively, in a container or in a virtual machine"
+    ),
+    entry!(vm, "Virtual machines with bare guests"),
+    entry!(
+        doctor,
+        "Say what this host can do, and how to mend the rest"
+    ),
+    entry!(gc, "Remove what killed runs left behind"),
+    entry!(workload, ""),
+];
+
+/// A command's options are defined only once it is chosen: defining them all would take a tenth of
+/// the time in which a virtual machine starts.
+fn command_line() -> Command {
+    let root = Command::new("ringside")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Two isolation models in one ring: a KVM virtual machine and a container, built from scratch, measured head to head.")
+        .max_term_width(100)
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    COMMANDS.iter().fold(root, |root, entry| {
+        let command = Command::new(entry.name).hide(entry.about.is_empty());
+        root.subcommand(command.about(entry.about).defer(entry.define))
+    })
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Compare(args) => commands::compare::run(&args),
-        Command::Doctor(args) => commands::doctor::run(&args),
-        Command::Run(args) => commands::run::run(&args),
-        Command::Vm(args) => commands::vm::run(&args),
-        Command::Workload(args) => commands::workload::run(&args),
+    let matches = command_line().get_matches();
+    let entry = matches.subcommand().and_then(|(name, matches)| {
+        let entry = COMMANDS.iter().find(|entry| entry.name == name)?;
+        Some((entry, matches))
+    });
+    let Some((entry, matches)) = entry else {
+        command_line()
+            .error(ErrorKind::MissingSubcommand, "no command")
+            .exit()
     };
-    result.unwrap_or_else(|failure| {
+    (entry.run)(matches).unwrap_or_else(|failure| {
         eprintln!("ringside: {failure}");
         failure.exit_code()
     })

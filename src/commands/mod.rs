@@ -4,6 +4,7 @@ pub mod compare;
 pub mod doctor;
 pub mod explain;
 pub mod failure;
+pub mod gc;
 pub mod run;
 pub mod vm;
 pub mod workload;

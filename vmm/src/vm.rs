@@ -9,7 +9,7 @@ use crate::sys::signal::{self, Alarm};
 use crate::sys::vcpu::Vcpu;
 use crate::sys::vm::{SetUpError, VmHandle};
 use crate::trap::{Exit, Reply, Report, Statistics, Stop, dispatch};
-use crate::vcpu::long_mode;
+use crate::vcpu::{cpuid, long_mode};
 use ringside_abi::port;
 use std::fmt;
 use std::io;
@@ -130,12 +130,7 @@ impl Vm {
         let entry = bare::load(&memory, image, arguments)?;
         let handle = VmHandle::new(kvm, &memory)?;
         let vcpu = handle.create_vcpu(0)?;
-        let cpuid = kvm.supported_cpuid().map_err(|source| SetUpError::Vcpu {
-            what: "learn which CPUID it can have",
-            index: 0,
-            source,
-        })?;
-        vcpu.set_cpuid(&cpuid)?;
+        vcpu.set_cpuid(&cpuid::baseline())?;
         long_mode::enter(&vcpu, entry)?;
         Ok(Vm {
             vcpu,
