@@ -1,0 +1,269 @@
+//! `ringside run` from outside: one word changes the isolation model, and nothing else.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Output, Stdio};
+
+/// `ringside run --in MODEL` with these arguments.
+fn command(model: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringside"));
+    command.args(["run", "--in", model]).args(arguments);
+    command
+}
+
+fn run(model: &str, arguments: &[&str]) -> Output {
+    command(model, arguments).output().expect("ringside runs")
+}
+
+/// The models that this host can run; the others are reported as skipped.
+fn models() -> Vec<&'static str> {
+    ["native", "container", "vm"]
+        .into_iter()
+        .filter(|model| {
+            let probe: &[&str] = if *model == "vm" {
+                &["--", "hello"]
+            } else {
+                &["--", "true"]
+            };
+            let output = run(model, probe);
+            if !output.status.success() {
+                eprintln!("skipped: {model}: {}", text(&output.stderr));
+            }
+            output.status.success()
+        })
+        .collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_status_is_the_commands_own() {
+    for model in models() {
+        let arguments: &[&str] = match model {
+            "vm" => &["--", "primes", "many"],
+            _ => &["--", "sh", "-c", "exit 2"],
+        };
+        assert_eq!(run(model, arguments).status.code(), Some(2), "{model}");
+    }
+}
+
+#[test]
+fn standard_streams_pass_through() {
+    for model in models() {
+        let arguments: &[&str] = match model {
+            "vm" => &["--", "idle"],
+            _ => &["--", "sh", "-c", "echo ready 1.000; cat >/dev/null"],
+        };
+        let mut child = command(model, arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ringside runs");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("piped");
+        BufReader::new(output)
+            .read_line(&mut line)
+            .expect("a line of text");
+        assert_eq!(line, "ready 1.000\n", "{model}");
+        let mut input = child.stdin.take().expect("piped");
+        input.write_all(b"some input").expect("somebody reads");
+        assert!(
+            child.try_wait().expect("a child").is_none(),
+            "{model}: its input has not ended yet"
+        );
+        drop(input);
+        assert!(child.wait().expect("a child").success(), "{model}");
+    }
+}
+
+/// Starts something that runs until it is ended, and waits until it does.
+fn start_endless(model: &str) -> Child {
+    let arguments: &[&str] = match model {
+        "vm" => &["--", "idle"],
+        _ => &["--", "sh", "-c", "echo ready 1; exec sleep 1000"],
+    };
+    let mut child = command(model, arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ringside runs");
+    let mut ready = [0; 8];
+    child
+        .stdout
+        .as_mut()
+        .expect("piped")
+        .read_exact(&mut ready)
+        .expect("it says that it is ready");
+    child
+}
+
+fn signal(child: &Child, signal: &str) {
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(sent.expect("kill runs").success());
+}
+
+#[test]
+fn signals_end_the_command_and_show_in_the_status() {
+    for model in models() {
+        for (name, number) in [("-TERM", 15), ("-INT", 2), ("-HUP", 1)] {
+            let mut child = start_endless(model);
+            signal(&child, name);
+            let status = child.wait().expect("a child");
+            // The native command is the process itself: it has no status but the signal.
+            let shown = status.code().or(status.signal().map(|signal| 128 + signal));
+            assert_eq!(shown, Some(128 + number), "{model} {name}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_run_says_so_with_the_statuses_of_shells() {
+    for model in ["native", "container"] {
+        if !models().contains(&model) {
+            continue;
+        }
+        let output = run(model, &["--", "no-such-program"]);
+        assert_eq!(output.status.code(), Some(127), "{model}");
+        assert!(text(&output.stderr).contains("no-such-program"), "{model}");
+        let output = run(model, &["--", "/etc/passwd"]);
+        assert_eq!(output.status.code(), Some(126), "{model}");
+        assert!(text(&output.stderr).contains("/etc/passwd"), "{model}");
+    }
+    let output = run("vm", &["--", "sysbench"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        text(&output.stderr).contains("primes"),
+        "it lists what runs"
+    );
+}
+
+#[test]
+fn bad_usage_names_the_value() {
+    for (arguments, value) in [
+        (&["--in", "cloud", "--", "true"][..], "cloud"),
+        (&["--in", "vm", "--memory", "much", "--", "hello"], "`much`"),
+        (
+            &["--in", "container", "--memory", "1.5G", "--", "true"],
+            "`1.5G`",
+        ),
+        (&["--in", "vm", "--pids", "4", "--", "hello"], "--pids"),
+        (&["--in", "vm"], "COMMAND"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringside"))
+            .arg("run")
+            .args(arguments)
+            .output()
+            .expect("ringside runs");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(value), "{arguments:?}");
+    }
+}
+
+#[test]
+fn memory_that_no_guest_can_have_is_refused() {
+    if !models().contains(&"vm") {
+        return;
+    }
+    for size in ["0", "4K", "1M", "9000000", "100T"] {
+        let output = run("vm", &["--memory", size, "--", "hello"]);
+        assert_eq!(output.status.code(), Some(125), "{size}");
+        assert!(text(&output.stderr).contains("memory"), "{size}");
+    }
+}
+
+#[test]
+fn a_hundred_at_once_all_succeed() {
+    for model in models() {
+        let arguments: &[&str] = match model {
+            "vm" => &["--memory", "8M", "--", "hello"],
+            _ => &["--", "echo", "Hello"],
+        };
+        let children: Vec<Child> = (0..100)
+            .map(|_| {
+                command(model, arguments)
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .expect("ringside runs")
+            })
+            .collect();
+        for child in children {
+            let output = child.wait_with_output().expect("a child");
+            assert!(
+                output.status.success() && output.stdout.starts_with(b"Hello"),
+                "{model}: {} {}",
+                output.status,
+                text(&output.stderr)
+            );
+        }
+    }
+}
+
+/// The proportional set size of the mappings whose line in `smaps` satisfies `wanted`, KiB.
+fn pss_kib(smaps: &str, wanted: impl Fn(&str) -> bool) -> u64 {
+    let mut counts = false;
+    let mut sum = 0;
+    for line in smaps.lines() {
+        if let Some(size) = line.strip_prefix("Pss:") {
+            let size = size.trim().trim_end_matches(" kB");
+            sum += if counts {
+                size.parse().expect("a number")
+            } else {
+                0
+            };
+        } else if line.split_once(' ').is_some_and(|(range, _)| {
+            range.contains('-') && !range.ends_with(':') // 7f…-7f… rw-p …
+        }) {
+            counts = wanted(line);
+        }
+    }
+    sum
+}
+
+#[test]
+fn a_bare_machine_takes_two_mebibytes_beyond_the_guests_memory_at_most() {
+    if !models().contains(&"vm") {
+        return;
+    }
+    let mut child = start_endless("vm");
+    let smaps = fs::read_to_string(format!("/proc/{}/smaps", child.id())).expect("it lives");
+    drop(child.stdin.take());
+    assert!(child.wait().expect("a child").success());
+    let guest = pss_kib(&smaps, |line| line.contains("/memfd:ringside-guest"));
+    let all = pss_kib(&smaps, |_| true);
+    assert!(
+        guest > 0 && guest < 64 << 10,
+        "{guest} KiB of guest memory are there"
+    );
+    // A debug build maps several times the code that a release build does.
+    let most = if cfg!(debug_assertions) { 8192 } else { 2048 };
+    assert!(
+        all - guest <= most,
+        "{} KiB beyond the guest's",
+        all - guest
+    );
+}
+
+#[test]
+fn what_a_container_writes_does_not_survive_it() {
+    if !models().contains(&"container") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("kept");
+    fs::write(&file, "before").expect("a file");
+    let script = format!(
+        "echo after >{0} && cat {0} && touch {1}/new",
+        file.display(),
+        directory.path().display()
+    );
+    let output = run("container", &["--", "sh", "-c", &script]);
+    assert_eq!(text(&output.stdout), "after\n", "{}", text(&output.stderr));
+    assert_eq!(fs::read_to_string(&file).expect("it is there"), "before");
+    assert!(!directory.path().join("new").exists());
+}
