@@ -28,7 +28,8 @@ impl Bar {
 
     /// Shows a run that is about to begin.
     pub fn show(&self, progress: Progress<'_>) {
-        self.0.set_length(progress.total as u64);
+        // Nothing of an unknown number, not all of none.
+        self.0.set_length(progress.total.max(1) as u64);
         self.0.set_position(progress.done as u64);
         let (workload, contender) = (progress.workload, progress.contender);
         self.0.set_message(format!("{workload} under {contender}"));

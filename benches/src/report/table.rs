@@ -46,7 +46,8 @@ enum Intervals {
 
 fn table(report: &Report, look: Look) -> Table {
     let wide = arranged(report, look, Intervals::Beside);
-    let width = wide.lines().map(|line| line.chars().count()).max();
+    // Of the line above the headings, for those are bold, which takes characters but no columns.
+    let width = wide.lines().next().map(|line| line.chars().count());
     // Asked of the terminal; some claim to be no columns wide.
     let room = match look {
         Look::Terminal => wide.width().filter(|&columns| columns > 0),
@@ -118,7 +119,9 @@ fn cell(
     };
     let result = metric.result(contender);
     if let Some(result) = result {
-        add("", median(result), "");
+        let (value, interval) = median(result);
+        let value = format!("{value} ±{}", spread(result));
+        add("", (value, interval), "");
         for ratio in &result.ratios {
             if ratio.to_workload != workload.name {
                 add("", times(ratio), &format!(" {}", ratio.to_workload));
@@ -151,6 +154,12 @@ fn median(result: &ResultReport) -> (String, String) {
     let decimals = decimals(summary.median);
     let value = number(summary.median, decimals);
     (value, interval(summary.interval, decimals))
+}
+
+/// How far figures are from their median, with as many decimals as that.
+fn spread(result: &ResultReport) -> String {
+    let summary = &result.summary;
+    number(summary.deviation, decimals(summary.median))
 }
 
 /// A ratio and its interval.
@@ -226,7 +235,7 @@ fn notes(report: &Report, text: &mut String) {
     // A string grows without errors.
     let _ = write!(
         about,
-        "Medians of {} runs (95 % confidence interval); × is the ratio to {BASELINE}. Seed {}, {:.0} s.",
+        "{} runs: median ± median absolute deviation (95 % confidence interval of the median); × is the ratio to {BASELINE}. Seed {}, {:.0} s.",
         report.runs, report.seed, report.elapsed_s
     );
     line(about);
@@ -336,7 +345,7 @@ mod tests {
 -----------------------------------------------------------
                       native               container
 ===========================================================
- start                0.500 (0.500–0.500)  3.00 (3.00–3.00)
+ start                0.500 ±0.000 (0.500–0.500)  3.00 ±0.00 (3.00–3.00)
  ms, less is better                        6.00× (6.00–6.00)
                                            by hand 2.00 (2.00–2.00)
                                            1.50× (1.50–1.50) by hand
@@ -384,7 +393,7 @@ mod tests {
         let report = report_of(&[("floor-vm", constant(2.0, 9))]);
         let text = render(&report, Look::Plain);
         assert!(
-            text.contains("floor-vm") && text.contains("2.00 (2.00–2.00)"),
+            text.contains("floor-vm") && text.contains("2.00 ±0.00 (2.00–2.00)"),
             "{text}"
         );
     }
