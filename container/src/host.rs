@@ -1,5 +1,7 @@
 //! What a plan has to know of the host.
 
+use std::os::unix::fs::MetadataExt;
+
 use nix::errno::Errno;
 
 use crate::cgroup::{self, Layout};
@@ -10,6 +12,9 @@ use crate::sys;
 /// The capabilities that putting a container together takes without a user namespace:
 /// SETPCAP, NET_ADMIN, SYS_ADMIN, MKNOD.
 const NEEDED_CAPABILITIES: u64 = 1 << 8 | 1 << 12 | 1 << 21 | 1 << 27;
+
+/// The inode of the first user namespace (`PROC_USER_INIT_INO` of <linux/proc_ns.h>).
+const FIRST_USER_NAMESPACE: u64 = 0xefff_fffd;
 
 /// Facts about the calling process and its host.
 #[derive(Debug, Clone)]
@@ -43,6 +48,13 @@ pub enum Error {
     Capabilities(#[source] Errno),
 }
 
+/// Whether capabilities count for the whole host: in another user namespace they do for what belongs to
+/// that namespace only, and devices and foreign mounts do not.
+fn is_first_user_namespace() -> bool {
+    let namespace = std::fs::metadata("/proc/self/ns/user");
+    namespace.map_or(true, |namespace| namespace.ino() == FIRST_USER_NAMESPACE)
+}
+
 impl Host {
     /// Looks at the host, at its cgroups only if they are `wanted`.
     ///
@@ -51,7 +63,9 @@ impl Host {
     pub fn read(cgroups_wanted: bool) -> Result<Self, Error> {
         let user = nix::unistd::geteuid().as_raw();
         let capabilities = sys::effective_capabilities().map_err(Error::Capabilities)?;
-        let is_privileged = user == 0 && capabilities & NEEDED_CAPABILITIES == NEEDED_CAPABILITIES;
+        let is_privileged = user == 0
+            && capabilities & NEEDED_CAPABILITIES == NEEDED_CAPABILITIES
+            && is_first_user_namespace();
         Ok(Self {
             user,
             group: nix::unistd::getegid().as_raw(),

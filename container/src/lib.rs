@@ -16,6 +16,16 @@
 //! # Ok::<(), ringside_container::Error>(())
 //! ```
 //!
+//! What it would do can be read without doing it, by anybody:
+//!
+//! ```
+//! use ringside_container::{Config, dry_run};
+//!
+//! let plan = dry_run(&Config::new(["true"]))?;
+//! assert!(plan.to_string().contains("pivot_root"));
+//! # Ok::<(), ringside_container::Error>(())
+//! ```
+//!
 //! The command sees the host's files and can change them all, but what it changes is a copy that goes
 //! with it.
 

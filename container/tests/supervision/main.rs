@@ -46,6 +46,10 @@ const TESTS: &[Test] = &[
     ),
     ("a_user_runs_a_container", rootless::a_user_runs_a_container),
     (
+        "root_of_a_user_namespace_runs_a_container",
+        rootless::root_of_a_user_namespace_runs_a_container,
+    ),
+    (
         "a_user_s_container_reads_no_more_than_the_user",
         rootless::a_user_s_container_reads_no_more_than_the_user,
     ),

@@ -54,6 +54,18 @@ pub fn a_user_runs_a_container() {
     assert_eq!(running.wait(), Some(42));
 }
 
+/// Root of a user namespace has every capability, and still is not root of the host.
+pub fn root_of_a_user_namespace_runs_a_container() {
+    let program = std::env::current_exe().expect("this program");
+    let inner = ["unshare", "--user", "--map-root-user", "--mount"];
+    let mut running = Runtime::shell("id -u; echo x > /new; cat /new")
+        .by(&inner, program)
+        .start();
+    assert_eq!(running.rest(), "0\nx\n");
+    assert_eq!(running.wait(), Some(0));
+    assert!(!std::path::Path::new("/new").exists());
+}
+
 pub fn a_user_s_container_reads_no_more_than_the_user() {
     for script in [
         "cat /etc/shadow",
