@@ -8,8 +8,9 @@ use crate::sys::kvm::{Kvm, Unavailable};
 use crate::sys::signal::{self, Alarm};
 use crate::sys::vcpu::Vcpu;
 use crate::sys::vm::{SetUpError, VmHandle};
-use crate::trap::{Exit, Reply, Report, Statistics, Stop, dispatch};
+use crate::trap::{Exit, Observer, Reply, Report, Statistics, Stop, dispatch};
 use crate::vcpu::{cpuid, long_mode};
+use kvm_bindings::kvm_regs;
 use ringside_abi::port;
 use std::fmt;
 use std::io;
@@ -150,6 +151,19 @@ impl Vm {
     /// # Errors
     /// A failure of the host; nothing that a guest does.
     pub fn run(&mut self, limits: Limits) -> Result<Outcome, VmError> {
+        self.run_observed(limits, &mut ())
+    }
+
+    /// As [`run`](Self::run), with somebody who watches each exit.
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run).
+    pub fn run_observed<O: Observer>(
+        &mut self,
+        limits: Limits,
+        observer: &mut O,
+    ) -> Result<Outcome, VmError> {
+        self.vcpu.sync_registers(O::WANTS_REGISTERS);
         let mut statistics = Statistics::default();
         let _interruptible = self.vcpu.interruptible();
         let start = Instant::now();
@@ -166,7 +180,7 @@ impl Vm {
             }
             let exit = self.vcpu.run().map_err(VmError::Run)?;
             let exited = Instant::now();
-            let stop = self.handle(exit);
+            let stop = self.handle(exit, observer);
             let handled = Instant::now();
             statistics.record(exit.reason(), exited - resumed, handled - exited);
             resumed = handled;
@@ -187,22 +201,29 @@ impl Vm {
     }
 
     /// Handles one exit; says why the guest does not go on, if so.
-    fn handle(&mut self, exit: Exit) -> Option<Stop> {
+    fn handle<O: Observer>(&mut self, exit: Exit, observer: &mut O) -> Option<Stop> {
         match exit {
             Exit::IoString { count, .. } => (0..count).find_map(|index| {
                 let element = self.vcpu.string_element(exit, index)?;
-                self.apply(element, index)
+                self.apply(element, index, observer)
             }),
             Exit::Interrupted => {
                 self.vcpu.clear_interruption();
                 None
             }
-            exit => self.apply(exit, 0),
+            exit => self.apply(exit, 0, observer),
         }
     }
 
-    fn apply(&mut self, exit: Exit, index: u32) -> Option<Stop> {
-        match dispatch(exit, &self.buses) {
+    fn apply<O: Observer>(&mut self, exit: Exit, index: u32, observer: &mut O) -> Option<Stop> {
+        if O::WANTS_REGISTERS {
+            observer.exited(exit, &self.vcpu.synced_registers(), &self.memory);
+        } else {
+            observer.exited(exit, &kvm_regs::default(), &self.memory);
+        }
+        let reply = dispatch(exit, &self.buses);
+        observer.handled(exit, reply, &self.memory);
+        match reply {
             Reply::Resume => None,
             Reply::Value(value) => {
                 self.vcpu.answer(exit, index, value);

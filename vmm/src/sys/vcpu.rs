@@ -16,7 +16,7 @@ use kvm_bindings::{
     KVM_EXIT_X86_WRMSR, KVM_INTERNAL_ERROR_EMULATION,
     KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, kvm_regs, kvm_run, kvm_sregs,
 };
-use kvm_ioctls::VcpuFd;
+use kvm_ioctls::{SyncReg, VcpuFd};
 use std::io;
 
 /// A virtual processor. It belongs to the thread that runs it.
@@ -92,6 +92,20 @@ impl Vcpu {
     pub fn translate(&self, address: Gva) -> Option<Gpa> {
         let translation = self.fd.translate_gva(address.0).ok()?;
         (translation.valid != 0).then_some(Gpa(translation.physical_address))
+    }
+
+    /// Has every exit bring the general registers with it (`KVM_CAP_SYNC_REGS`), or not.
+    pub fn sync_registers(&mut self, on: bool) {
+        match on {
+            true => self.fd.set_sync_valid_reg(SyncReg::Register),
+            false => self.fd.clear_sync_valid_reg(SyncReg::Register),
+        }
+    }
+
+    /// The registers that the last exit brought; zeros before the first.
+    pub fn synced_registers(&mut self) -> kvm_regs {
+        // SAFETY: every bit pattern is valid for this member of the union, which the kernel fills.
+        unsafe { self.fd.get_kvm_run().s.regs.regs }
     }
 
     fn error(&self, what: &'static str, error: kvm_ioctls::Error) -> SetUpError {

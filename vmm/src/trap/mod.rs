@@ -7,10 +7,12 @@
 
 mod dispatch;
 mod exit;
+mod observer;
 mod report;
 mod statistics;
 
 pub use dispatch::{Reply, Stop, dispatch};
 pub use exit::{Exit, Reason, Width};
+pub use observer::Observer;
 pub use report::{Report, disassemble};
 pub use statistics::{Statistics, Summary};
