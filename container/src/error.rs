@@ -32,7 +32,7 @@ pub enum Error {
         /// The system call, as `strace` shows it.
         call: String,
         /// The configuration's field that asked for it; empty when every container has it.
-        field: &'static str,
+        field: String,
         /// The kernel's reason.
         errno: Errno,
         /// What the reader can do, beginning with `; `; empty when nobody knows.
@@ -171,7 +171,7 @@ impl Error {
             actor: step.actor,
             what: step.what.to_string(),
             call: call.map_or_else(String::new, ToString::to_string),
-            field: step.field,
+            field: step.field.to_string(),
             errno,
             remedy: call.map_or("", |call| crate::plan::remedy::remedy(call, errno)),
         }

@@ -183,7 +183,7 @@ fn a_working_directory_that_is_not_there() {
     config.cwd = "/no/such/directory".into();
     let error = failure(&config);
     assert!(
-        matches!(&error, Error::Step { field: "cwd", .. }),
+        matches!(&error, Error::Step { field, .. } if field == "cwd"),
         "{error:?}"
     );
     let text = error.to_string();

@@ -35,7 +35,7 @@ pub struct Step {
     /// Why a container needs it.
     pub why: &'static str,
     /// The configuration's field that asked for it; empty when every container has it.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// The system calls, in order.
     pub calls: Vec<Call>,
     /// When one of them fails.
@@ -61,7 +61,7 @@ impl Step {
             actor: Actor::Init,
             what: what.into(),
             why,
-            field: "",
+            field: Cow::Borrowed(""),
             calls,
             otherwise: Otherwise::Fail,
         }
@@ -69,8 +69,8 @@ impl Step {
 
     /// Notes which field of the configuration asked for the step.
     #[must_use]
-    pub fn asked_by(mut self, field: &'static str) -> Self {
-        self.field = field;
+    pub fn asked_by(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.field = field.into();
         self
     }
 
@@ -104,7 +104,7 @@ impl fmt::Display for Actor {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} ({}", self.actor, self.what, self.why)?;
-        match self.field {
+        match self.field.as_ref() {
             "" => writeln!(f, ")")?,
             field => writeln!(f, "; asked by `{field}`)")?,
         }

@@ -5,22 +5,19 @@
 //! Everything here runs between `clone3` and the end of the process in a copy of the runtime's memory,
 //! and so must not allocate, lock or panic.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::mount::{mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
+use nix::sys::stat::{Mode, umask};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Pid, Uid, chdir, chown, mkdir, pivot_root, sethostname, symlinkat};
+use nix::unistd::Pid;
 
 use super::diagnose::diagnose;
+use super::plain;
 use super::report::Report;
 use super::streams::Streams;
 use crate::cgroup::Entrance;
@@ -203,31 +200,6 @@ impl Kernel for Child<'_> {
                 self.inheritance.channel.as_raw_fd(),
                 self.inheritance.runtime.as_raw_fd(),
             ]),
-            Call::DieWithRuntime => prctl::set_pdeathsig(Signal::SIGKILL),
-            Call::NotDumpable => prctl::set_dumpable(false),
-            Call::NewKeyring => match sys::new_session_keyring() {
-                // A kernel without keyrings has no keys to leave behind.
-                Err(Errno::ENOSYS) => Ok(()),
-                other => other,
-            },
-            Call::Unshare { namespaces } => sys::unshare(namespaces.flags()),
-            Call::Mount {
-                source,
-                target,
-                kind,
-                flags,
-                data,
-            } => mount(
-                source.as_deref(),
-                target.as_c_str(),
-                kind.as_deref(),
-                *flags,
-                data.as_deref(),
-            ),
-            Call::Unmount { target, flags } => umount2(target.as_c_str(), *flags),
-            Call::PivotRoot { new_root, put_old } => {
-                pivot_root(new_root.as_c_str(), put_old.as_c_str())
-            }
             Call::Umask { mask } => {
                 let before = umask(Mode::from_bits_truncate(*mask));
                 self.umask.get_or_insert(before);
@@ -237,49 +209,6 @@ impl Kernel for Child<'_> {
                 self.umask.take().map(umask);
                 Ok(())
             }
-            Call::ChangeDirectory { path } => chdir(path.as_c_str()),
-            Call::MakeDirectory { path, mode } => {
-                mkdir(path.as_c_str(), Mode::from_bits_truncate(*mode))
-            }
-            Call::ChangeOwner {
-                path,
-                owner: (user, group),
-            } => chown(
-                path.as_c_str(),
-                Some(Uid::from_raw(*user)),
-                Some(Gid::from_raw(*group)),
-            ),
-            Call::MakeReadOnly { path } => sys::make_read_only(path),
-            Call::MakeFile { path } => {
-                let flags = OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-                openat(
-                    AT_FDCWD,
-                    path.as_c_str(),
-                    flags,
-                    Mode::from_bits_truncate(0o666),
-                )
-                .map(drop)
-            }
-            Call::MakeDevice {
-                path,
-                device: (major, minor),
-            } => {
-                let device = makedev(u64::from(*major), u64::from(*minor));
-                mknod(
-                    path.as_c_str(),
-                    SFlag::S_IFCHR,
-                    Mode::from_bits_truncate(0o666),
-                    device,
-                )
-            }
-            Call::Link { target, path } => symlinkat(target.as_c_str(), AT_FDCWD, path.as_c_str()),
-            Call::SetHostname { name } => sethostname(OsStr::from_bytes(name.to_bytes())),
-            Call::LoopbackUp => sys::loopback_up(),
-            Call::LimitCapabilities { keep } => {
-                sys::drop_bounding(*keep)?;
-                sys::set_capabilities(*keep)
-            }
-            Call::NoNewPrivileges => prctl::set_no_new_privs(),
             Call::Execute => match sys::spawn(self.program, &self.inheritance.mask) {
                 Ok(pid) => {
                     self.command = Some(pid);
@@ -290,12 +219,7 @@ impl Kernel for Child<'_> {
                     Err(failure.errno)
                 }
             },
-            // The runtime's own; a plan that gives them to init is wrong, and says so.
-            Call::CreateGroup { .. }
-            | Call::LimitGroup { .. }
-            | Call::Clone3 { .. }
-            | Call::WriteProc { .. }
-            | Call::Release => Err(Errno::ENOSYS),
+            _ => plain::call(call),
         }
     }
 }

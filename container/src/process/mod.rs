@@ -10,6 +10,7 @@
 
 pub mod diagnose;
 pub mod init;
+pub mod plain;
 pub mod report;
 pub mod status;
 pub mod streams;
