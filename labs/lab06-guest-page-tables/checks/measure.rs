@@ -94,7 +94,7 @@ fn picture(text: &mut String, memory: &VecMemory, gva: Gva, reads: &[Gpa], gpa: 
     let offset = gva.0 & 0xfff;
     let _ = writeln!(
         text,
-        "  {gva:016x}  =  PML4 {pml4}, PDPT {pdpt}, PD {pd}, PT {pt}, offset {offset:#x}\n"
+        "  {gva:018x}  =  PML4 {pml4}, PDPT {pdpt}, PD {pd}, PT {pt}, offset {offset:#x}\n"
     );
     let _ = writeln!(text, "  CR3");
     for (depth, &at) in reads.iter().enumerate() {

@@ -35,10 +35,18 @@ pub enum CompileError {
     Cargo(#[from] std::io::Error),
 }
 
+/// One line of cargo's JSON: a finished target, or what the compiler says.
 #[derive(Deserialize)]
-struct Message {
+struct Line {
     target: Option<Target>,
     executable: Option<PathBuf>,
+    message: Option<Diagnostic>,
+}
+
+#[derive(Deserialize)]
+struct Diagnostic {
+    level: String,
+    rendered: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +75,7 @@ impl Place {
         command
             .current_dir(&self.root)
             .args(["build", "--package", &lab.package, "--bin", &lab.binary])
-            .arg("--message-format=json-render-diagnostics")
+            .arg("--message-format=json")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -84,24 +92,32 @@ impl Place {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let errors = thread::spawn(move || stderr.map(follow).unwrap_or_default());
         let mut found = None;
+        let mut said = String::new();
         for line in stdout
             .into_iter()
             .flat_map(|out| BufReader::new(out).lines())
         {
-            let message = serde_json::from_str::<Message>(&line?).ok();
-            let named = |message: &Message| {
-                message
-                    .target
-                    .as_ref()
-                    .is_some_and(|target| target.name == lab.binary)
+            let Ok(line) = serde_json::from_str::<Line>(&line?) else {
+                continue;
             };
-            found = message.filter(named).and_then(|m| m.executable).or(found);
+            match line {
+                Line {
+                    target: Some(target),
+                    executable: Some(binary),
+                    ..
+                } if target.name == lab.binary => found = Some(binary),
+                Line {
+                    message: Some(Diagnostic { level, rendered }),
+                    ..
+                } if level == "error" => said += &rendered.unwrap_or_default(),
+                _ => {}
+            }
         }
         let status = child.wait()?;
         let errors = errors.join().unwrap_or_default();
         match found {
             Some(binary) if status.success() => Ok(binary),
-            _ => Err(CompileError::Code(errors)),
+            _ => Err(CompileError::Code(said + &errors)),
         }
     }
 }
