@@ -39,7 +39,6 @@ pub fn order(context: &Context) -> Outcome {
         )?;
     }
     reader.mounts()?;
-    reader.root()?;
     let bare = Config {
         binds: Vec::new(),
         ..config.clone()
@@ -116,6 +115,8 @@ impl Reader<'_> {
         let own_root = self
             .place(|step| matches!(step, Step::Bind { from, to } if from == root && to == root));
         let look = "`plan`: pivot_root wants a mount point, and a directory becomes one when it is bound onto itself";
+        self.rule(own_root.is_some(), "the root bound onto itself", look)?;
+        self.root()?;
         self.ordered(
             own_root,
             pivot,
@@ -313,8 +314,7 @@ pub fn rootless(context: &Context) -> Outcome {
     let look =
         "`plan`: before the maps are written nobody is anybody there, and files belong to no one";
     reader.ordered(last, first, "the three files before everything else", look)?;
-    reader.mounts()?;
-    reader.root()
+    reader.mounts()
 }
 
 pub fn refused(context: &Context) -> Outcome {

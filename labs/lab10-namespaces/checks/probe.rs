@@ -153,8 +153,11 @@ fn escape(arguments: &[OsString]) -> u8 {
     attempt("the path itself", marker);
     let up: String = "/..".repeat(40);
     attempt("`..` from the root", &Path::new(&up).join(below));
-    attempt("/proc/1/root", &Path::new("/proc/1/root").join(below));
-    attempt("/proc/1/cwd", &Path::new("/proc/1/cwd").join(below));
+    for process in processes() {
+        // Process 1 of the host first; where it is out of reach, whoever started this container.
+        let root = format!("/proc/{process}/root");
+        attempt("/proc/PID/root", &Path::new(&root).join(below));
+    }
     for fd in descriptors() {
         let open = format!("/proc/self/fd/{fd}");
         attempt("an open descriptor", &Path::new(&open).join(below));

@@ -171,8 +171,8 @@ pub fn no_way_out(context: &Context) -> Outcome {
 fn look_for(way: &str) -> &'static str {
     match way {
         "an open descriptor" => "`exec`: close_from(3) before execve",
-        "/proc/1/root" | "/proc/1/cwd" => {
-            "`plan`: this /proc shows the host's process 1; mount one of your own PID namespace"
+        "/proc/PID/root" => {
+            "`plan`: this /proc shows the host's processes; mount one of your own PID namespace"
         }
         "chroot and an open directory" => {
             "`plan`: chroot leaves the host's tree mounted above; pivot_root, then Detach"
