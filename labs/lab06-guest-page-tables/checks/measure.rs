@@ -19,7 +19,15 @@ pub fn measure(context: &Context) -> Result<String, Failure> {
     let walk = parts::walk(context);
     let memory = VecMemory::new(Gpa(0x1000), 32);
     let behind = Behind(&memory);
-    let mut space = Space::new(context, &behind, Gpa(0x1000)..Gpa(0x2_1000));
+    // The tables are the library's: your walk can be seen before your map is written.
+    let mut space = Space::by_library(&behind, Gpa(0x1000)..Gpa(0x2_1000)).map_err(|error| {
+        Failure::found(
+            "the library's tables",
+            "a root",
+            error.to_string(),
+            "the lab itself",
+        )
+    })?;
     let gva = super::address(context.seed);
     let sizes = [
         ("4 KiB", Level::Pt),
@@ -42,14 +50,9 @@ pub fn measure(context: &Context) -> Result<String, Failure> {
                 executable: false,
             },
         };
-        let look = "`map` in src/lib.rs";
         space.map(page).map_err(|error| {
-            Failure::found(
-                format!("{page:?}"),
-                "the page entered",
-                error.to_string(),
-                look,
-            )
+            let ran = format!("{page:?}");
+            Failure::found(ran, "the page entered", error.to_string(), "the lab itself")
         })?;
         let recording = Recording::new(&memory);
         let registers = Registers {

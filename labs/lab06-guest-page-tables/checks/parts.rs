@@ -75,6 +75,16 @@ impl<'m> Space<'m> {
         }
     }
 
+    /// One by the library in any case.
+    ///
+    /// # Errors
+    ///
+    /// When `region` is not in memory.
+    pub fn by_library(memory: &'m Behind<'m>, region: Range<Gpa>) -> Result<Self, BuildError> {
+        let builder = Builder::new(memory, Levels::Four, region)?;
+        Ok(Self::Library(Box::new(builder)))
+    }
+
     /// The root.
     pub fn cr3(&self) -> Gpa {
         match self {

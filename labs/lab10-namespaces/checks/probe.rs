@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, raise};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::sys::utsname::uname;
-use nix::unistd::{AccessFlags, access, chdir, chroot, fchdir, getpid, getppid};
+use nix::unistd::{chdir, chroot, fchdir, getpid, getppid};
 use ringside_lab_harness::Role;
 
 /// The programs.
@@ -109,11 +110,12 @@ pub fn mounts() -> Vec<String> {
     table.lines().filter_map(point).collect()
 }
 
-/// `no: EROFS` where the mount forbids it even to root.
+/// Whether the mount that `path` lies on forbids writing, to whomever.
 fn writable(path: &str) -> String {
-    match access(path, AccessFlags::W_OK) {
-        Ok(()) => "yes".into(),
-        Err(errno) => format!("no: {errno:?}"),
+    match statvfs(path) {
+        Ok(mount) if mount.flags().contains(FsFlags::ST_RDONLY) => "read-only".into(),
+        Ok(_) => "writable".into(),
+        Err(errno) => format!("{errno:?}"),
     }
 }
 

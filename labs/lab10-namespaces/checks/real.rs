@@ -112,7 +112,7 @@ pub fn own_system(context: &Context) -> Outcome {
         seen.expect("os", &name, "`plan`: the root is config.root")?;
         seen.expect(
             "usr",
-            "no: EROFS",
+            "read-only",
             "`plan`: ReadOnly for binds that are read-only",
         )?;
     }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringside_lab_harness::answer_probe;
 
+use crate::compile::Place;
 use crate::state::{State, Student};
 use crate::tree::{Lab, Tree};
 use crate::{class, doctor, gate, grade, handout, hints, measure, process, render, watch};
@@ -259,7 +260,12 @@ fn grade(tree: &Tree, options: Grade) -> Done {
             with_reference,
             only: options.check.as_deref(),
         };
-        let graded = grader.grade()?;
+        let graded = match grader.grade() {
+            Err(error @ grade::GradeError::NoCheck { .. }) => {
+                return Err(Trouble::usage(error.to_string()));
+            }
+            graded => graded?,
+        };
         if !options.json {
             print(&render::grade(&graded, &student))?;
         }
@@ -328,7 +334,8 @@ fn measure(tree: &Tree, number: u8, predict: Option<String>, with: Option<With>)
     let lab = tree.lab(number)?;
     let mut state = State::read(tree)?;
     let student = state.student_in(tree)?;
-    let prepared = measure::Prepared::new(tree, lab, &student, with.is_some())?;
+    let place = Place::of(tree.root.clone());
+    let prepared = measure::Prepared::new(tree, lab, &student, with.is_some(), &place)?;
     let prediction = match (state.predictions.get(&lab.number), predict) {
         (Some(before), _) => before.prediction.clone(),
         (None, Some(text)) => text,

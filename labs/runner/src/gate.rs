@@ -3,7 +3,8 @@
 //! 1. On paper: 100 points, 60 of them for any Linux user; hints and a wrong solution for each check.
 //! 2. The handout builds and scores 0 on every check: no check passes without work.
 //! 3. The solution scores full, twice in a row: no check is flaky. And so for other students' seeds.
-//! 4. Each recorded wrong solution gets the verdict and the text that it must get.
+//! 4. With the reference in place of what is not written, the handout is a working system.
+//! 5. Each recorded wrong solution gets the verdict and the text that it must get.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,6 +19,7 @@ use crate::compile::Place;
 use crate::grade::{Grader, LabGrade, list};
 use crate::handout::{Copier, Solutions};
 use crate::hints::Hints;
+use crate::measure::Prepared;
 use crate::render;
 use crate::state::{GATE, Student};
 use crate::tree::{Lab, Tree};
@@ -243,7 +245,41 @@ impl Gate<'_> {
             what += "\n";
             what += &render::grade(&grade, &self.student);
         }
-        Ok(self.say(holds, &what)?)
+        self.say(holds, &what)?;
+        self.reference(workshop, &lab)
+    }
+
+    /// The handout with the reference: a working system without a line of the student's.
+    fn reference(&mut self, workshop: &Workshop, lab: &Lab) -> Result<(), Trouble> {
+        let grader = Grader {
+            with_reference: true,
+            ..self.grader(lab, &self.student)
+        };
+        let grade = grader.grade_in(&workshop.place)?;
+        let works = grade
+            .checks
+            .iter()
+            .filter(|check| !check.report.reference.is_empty());
+        let works = works.count();
+        let holds = works > 0 && grade.score == 0 && !grade.is_wrong();
+        let mut what = format!("with the reference, {works} checks pass without a point");
+        if !holds {
+            what += "\n";
+            what += &render::grade(&grade, &self.student);
+        }
+        self.say(holds, &what)?;
+        let place = &workshop.place;
+        let prepared = Prepared::new(self.tree, lab, &self.student, true, place)?;
+        let report = prepared.run()?;
+        let skipped = report.verdict == Verdict::Skip;
+        let mut what = String::from("with the reference, the measurement runs");
+        if skipped {
+            what += " (this host skips it)";
+        } else if report.verdict != Verdict::Ok {
+            what += "\n";
+            what += &render::measured(lab, prepared.question(), "", &report);
+        }
+        Ok(self.say(skipped || report.verdict == Verdict::Ok, &what)?)
     }
 
     fn solution(&mut self, checks: &[CheckListing], students: u32) -> Result<(), Trouble> {

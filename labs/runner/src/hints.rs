@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::commands::Trouble;
+use crate::render::wrap;
 use crate::tree::Lab;
 
 /// `hints.toml`: the three steps of each check.
@@ -81,7 +82,8 @@ impl Hints {
     /// When the lab has no such check.
     pub fn show(&self, check: &str, step: u8) -> Result<Shown, Trouble> {
         let Some(hint) = self.0.get(check) else {
-            let known: Vec<_> = self.0.keys().map(String::as_str).collect();
+            let mut known: Vec<_> = self.0.keys().map(String::as_str).collect();
+            known.sort_by_key(|id| (id.len(), *id)); // 6.10 after 6.9
             return Err(Trouble::usage(format!(
                 "there is no check {check}; there are hints for {}",
                 known.join(", ")
@@ -95,18 +97,13 @@ impl Hints {
         ];
         let mut text = String::new();
         for (name, hint) in steps.iter().take(step.into()) {
-            let _ = writeln!(text, "{check} {name}\n{}\n", indent(hint.trim()));
+            let _ = writeln!(text, "{check} {name}\n{}\n", wrap(hint, 96, "  "));
         }
         if step < 3 {
             let _ = writeln!(text, "({step} of 3; ask again for more)");
         }
         Ok(Shown { step, text })
     }
-}
-
-fn indent(text: &str) -> String {
-    let lines: Vec<_> = text.lines().map(|line| format!("  {line}")).collect();
-    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Builds `lab` and asks it for its question.
+    /// Builds `lab` at `place` and asks it for its question.
     ///
     /// # Errors
     ///
@@ -33,8 +33,9 @@ impl Prepared {
         lab: &Lab,
         student: &Student,
         with_reference: bool,
+        place: &Place,
     ) -> Result<Self, GradeError> {
-        let binary = Place::of(tree.root.clone()).build(lab)?;
+        let binary = place.build(lab)?;
         let seed = Seed::new(&student.to_string(), lab.number);
         let grader = Grader {
             tree,

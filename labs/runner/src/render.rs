@@ -140,6 +140,22 @@ fn line(text: &mut String, name: &str, value: Option<&str>) {
     }
 }
 
+/// Breaks `text` between words, so that no line is longer than `width` with its `indent`. A word
+/// longer than that stays whole.
+pub fn wrap(text: &str, width: usize, indent: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("{indent}{word}")),
+        }
+    }
+    lines.join("\n")
+}
+
 fn paint(verdict: Verdict, text: &str) -> String {
     let colour = match verdict {
         Verdict::Ok => 32,
@@ -163,7 +179,7 @@ pub fn questions(lab: &Lab, questions: &Questions) -> String {
         file.display()
     );
     for (id, question, given, answer) in questions {
-        let _ = writeln!(text, "\n[{id}] {}", question.trim());
+        let _ = writeln!(text, "\n{}", wrap(&format!("[{id}] {question}"), 96, ""));
         if let Some(given) = given {
             let _ = writeln!(text, "  yours:  {given}");
         }
@@ -172,14 +188,15 @@ pub fn questions(lab: &Lab, questions: &Questions) -> String {
         } else {
             answer
         };
-        let _ = writeln!(text, "  answer: {answer}");
+        let _ = writeln!(text, "{}", wrap(&format!("answer: {answer}"), 96, "  "));
     }
     text
 }
 
 /// A measurement beside its prediction.
 pub fn measured(lab: &Lab, question: &str, prediction: &str, report: &Report) -> String {
-    let mut text = format!("Lab {:02}. {question}\n\n", lab.number);
+    let heading = format!("Lab {:02}. {question}", lab.number);
+    let mut text = wrap(&heading, 96, "") + "\n\n";
     match (report.verdict, &report.message) {
         (Verdict::Ok, Some(measured)) => {
             let _ = write!(
