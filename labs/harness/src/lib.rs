@@ -38,6 +38,7 @@ mod answers;
 mod check;
 mod host;
 mod program;
+pub mod proof;
 mod report;
 mod seed;
 

@@ -86,7 +86,7 @@ enum Command {
     Gate {
         /// Only these labs
         labs: Vec<u8>,
-        /// Without building the handout and the wrong solutions
+        /// Without building the wrong solutions
         #[arg(long)]
         quick: bool,
         /// Also run the solution with the seeds of this many made-up students

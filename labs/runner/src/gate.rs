@@ -28,7 +28,7 @@ use crate::wrong::Wrong;
 /// How much to prove.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Without the handout and the wrong solutions, which have to be built.
+    /// Without the wrong solutions: each has to be built.
     pub quick: bool,
     /// How many more students' seeds the solution must satisfy.
     pub students: u32,
@@ -54,8 +54,7 @@ impl Workshop {
     ///
     /// When it cannot be made.
     pub fn open(tree: &Tree, name: &str) -> Result<Self, Trouble> {
-        let target = tree.root.join("target");
-        let folder = target.join(name);
+        let folder = tree.root.join("target").join(name);
         fs::create_dir_all(&folder)?;
         let file = File::create(folder.join("lock"))?;
         let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
@@ -68,14 +67,25 @@ impl Workshop {
             place: Place {
                 root: copy.clone(),
                 target: Some(folder.join("target")),
-                shared: Some(target),
+                shared: Some(shared_build_directory(tree)),
                 offline: true, // everything that it needs was built in this tree before
             },
             tree: copy,
-            version: format!("0.0.0-{name}"),
+            // Two trees may share a build directory: their copies are told apart too.
+            version: format!(
+                "0.0.0-{name}-{}",
+                Seed::new(&tree.root.to_string_lossy(), 0)
+            ),
             _lock: lock,
         })
     }
+}
+
+/// Where this tree's dependencies were built, as cargo's own environment variables have it.
+fn shared_build_directory(tree: &Tree) -> PathBuf {
+    let set = ["CARGO_BUILD_BUILD_DIR", "CARGO_TARGET_DIR"];
+    let set = set.into_iter().find_map(std::env::var_os);
+    set.map_or_else(|| tree.root.join("target"), PathBuf::from)
 }
 
 /// Runs the gate over `labs`; true when nothing is wrong.
@@ -94,13 +104,8 @@ pub fn run(
             "this is a student's tree: the gate needs the solutions and the recorded mistakes",
         ));
     }
-    let workshop = if options.quick {
-        None
-    } else {
-        let workshop = Workshop::open(tree, "lab-gate")?;
-        copier(tree, labs, Solutions::Removed, &workshop).copy()?;
-        Some(workshop)
-    };
+    let workshop = Workshop::open(tree, "lab-gate")?;
+    copier(tree, labs, Solutions::Removed, &workshop).copy()?;
     let mut sound = true;
     for lab in labs {
         writeln!(out, "lab {:02}  {}", lab.number, lab.title)?;
@@ -112,12 +117,10 @@ pub fn run(
             sound: true,
         };
         let checks = gate.on_paper()?;
-        if let Some(workshop) = &workshop {
-            gate.handout(workshop)?;
-        }
+        gate.handout(&workshop)?;
         gate.solution(&checks, options.students)?;
-        if let Some(workshop) = &workshop {
-            gate.wrong(workshop)?;
+        if !options.quick {
+            gate.wrong(&workshop)?;
         }
         sound &= gate.sound;
     }
