@@ -2,7 +2,7 @@
 
 use crate::boot::bare::{self, BootError};
 use crate::boot::image::Image;
-use crate::device::{Buses, DebugExit, Hypercalls, I8042, SerialPort, SharedOutput, Streams};
+use crate::device::{Buses, Streams};
 use crate::memory::{GuestMemory, MemoryError};
 use crate::sys::kvm::{Kvm, Unavailable};
 use crate::sys::signal::{self, Alarm};
@@ -11,7 +11,6 @@ use crate::sys::vm::{SetUpError, VmHandle};
 use crate::trap::{Exit, Observer, Reply, Report, Statistics, Stop, dispatch};
 use crate::vcpu::{cpuid, long_mode};
 use kvm_bindings::kvm_regs;
-use ringside_abi::port;
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
@@ -136,7 +135,7 @@ impl Vm {
         Ok(Vm {
             vcpu,
             _handle: handle,
-            buses: buses(&memory, streams),
+            buses: Buses::bare(&memory, streams),
             memory,
         })
     }
@@ -250,19 +249,4 @@ impl Vm {
             report,
         }
     }
-}
-
-/// A bare guest's devices.
-fn buses(memory: &GuestMemory, streams: Streams) -> Buses {
-    let output = SharedOutput::new(streams.output);
-    let hypercalls = Hypercalls::new(memory.clone(), streams.input, output.clone());
-    let mut buses = Buses::default();
-    buses
-        .ports
-        .insert(port::SERIAL.into(), 8, SerialPort::new(output))
-        .and_then(|()| buses.ports.insert(port::DEBUG_EXIT.into(), 1, DebugExit))
-        .and_then(|()| buses.ports.insert(port::I8042.into(), 1, I8042))
-        .and_then(|()| buses.ports.insert(port::HYPERCALL.into(), 4, hypercalls))
-        .expect("the map of ports has no overlap");
-    buses
 }

@@ -3,6 +3,7 @@
 //! A device is a pure structure, generic over where its output goes, so that a test gives it a
 //! `Vec<u8>`. It sees offsets into its own range, never the machine.
 
+mod bare;
 mod bus;
 mod debug_exit;
 mod hypercall;

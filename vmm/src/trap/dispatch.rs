@@ -2,10 +2,11 @@
 
 use super::Exit;
 use crate::device::Buses;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What is to happen after an exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// The guest goes on.
     Resume,
@@ -18,7 +19,7 @@ pub enum Reply {
 }
 
 /// Why a guest does not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stop {
     /// It ended itself with this status.
     Exited(u8),

@@ -1,10 +1,11 @@
 //! An exit, owned and `Copy`: everything that KVM said, and nothing borrowed from it
 //! (`Documentation/virt/kvm/api.rst`, section 5, "The kvm_run structure").
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// How many bytes an access is wide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Width {
     /// 1 byte.
     Byte,
@@ -45,7 +46,7 @@ impl Width {
 }
 
 /// Why the guest stopped running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// `out`: a write to a port.
     IoOut {

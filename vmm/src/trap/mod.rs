@@ -7,12 +7,15 @@
 
 mod dispatch;
 mod exit;
+mod log;
 mod observer;
+pub mod recording;
 mod report;
 mod statistics;
 
 pub use dispatch::{Reply, Stop, dispatch};
 pub use exit::{Exit, Reason, Width};
+pub use log::{Entry, TrapLog, trapped_instruction};
 pub use observer::Observer;
-pub use report::{Report, disassemble};
+pub use report::{Report, disassemble, paging_of};
 pub use statistics::{Statistics, Summary};

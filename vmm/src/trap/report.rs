@@ -1,14 +1,14 @@
-//! What a guest was doing when it came to a bad end: registers, code bytes, disassembly.
+//! What a guest was doing when it came to a bad end: registers, code bytes, disassembly, stack, and
+//! how the page tables translate RIP and RSP.
 
 use super::Exit;
+use super::log::{code_at, read_virtual};
 use crate::memory::{GuestMemory, Gva};
+use crate::paging::{Access, ControlRegisters, Paging, Processor, Walk};
 use crate::sys::vcpu::Vcpu;
 use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter};
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use std::fmt;
-
-/// The longest x86 instruction, bytes.
-const INSTRUCTION_MAX: usize = 15;
 
 /// A guest's state at its end.
 #[derive(Clone, Debug)]
@@ -22,10 +22,17 @@ pub struct Report {
     /// The instruction at RIP, if the bytes are one. After an access to a port or to memory that
     /// is not there, KVM may have stepped over it already.
     pub instruction: Option<String>,
+    /// The words at RSP and above, as many as could be read.
+    pub stack: Vec<u64>,
+    /// How the guest's tables translate RIP (a fetch) and RSP (a read); `None` without paging.
+    pub walks: Option<[Walk; 2]>,
     /// Whether RIP alone is from where the trouble was, and the rest from the guest's own handler,
     /// which reported it.
     pub in_handler: bool,
 }
+
+/// How many words of the stack are shown.
+const STACK_WORDS: u64 = 8;
 
 impl Report {
     /// Looks at a stopped vCPU. `rip` is where the trouble is, if not where the vCPU stands now (a
@@ -40,17 +47,34 @@ impl Report {
         let system = vcpu.system_registers().ok()?;
         let in_handler = rip.is_some();
         registers.rip = rip.unwrap_or(registers.rip);
-        let code = match exit {
+        let paging = paging_of(&system);
+        let code = match (exit, &paging) {
             // KVM fetched the instruction before it gave up on it.
-            Exit::InternalError { bytes, len, .. } if len > 0 => bytes[..usize::from(len)].to_vec(),
-            _ => code_at(vcpu, memory, registers.rip),
+            (Exit::InternalError { bytes, len, .. }, _) if len > 0 => {
+                bytes[..usize::from(len)].to_vec()
+            }
+            (_, Some(paging)) => code_at(paging, memory, registers.rip),
+            (_, None) => Vec::new(),
         };
-        let instruction = disassemble(&code, registers.rip, system.cs.l != 0);
+        let stack = paging.as_ref().map_or_else(Vec::new, |paging| {
+            let bytes = read_virtual(paging, memory, registers.rsp, 8 * STACK_WORDS);
+            let (words, _) = bytes.as_chunks();
+            words.iter().copied().map(u64::from_le_bytes).collect()
+        });
+        let walk =
+            |paging: &Paging, address, access| paging.walk(memory.inner(), Gva(address), access);
         Some(Report {
+            instruction: disassemble(&code, registers.rip, system.cs.l != 0),
+            walks: paging.map(|paging| {
+                [
+                    walk(&paging, registers.rip, Access::FETCH),
+                    walk(&paging, registers.rsp, Access::READ),
+                ]
+            }),
             registers,
             system,
             code,
-            instruction,
+            stack,
             in_handler,
         })
     }
@@ -62,31 +86,21 @@ impl Report {
     }
 }
 
-/// The bytes of code from a guest-virtual address on: up to one instruction's, fewer where the next
-/// page is not mapped.
-fn code_at(vcpu: &Vcpu, memory: &GuestMemory, rip: u64) -> Vec<u8> {
-    let mut code = Vec::with_capacity(INSTRUCTION_MAX);
-    for offset in 0..INSTRUCTION_MAX as u64 {
-        let mut byte = [0];
-        let address = rip
-            .checked_add(offset)
-            .and_then(|address| vcpu.translate(Gva(address)));
-        match address {
-            Some(address) if memory.read(address, &mut byte).is_ok() => code.push(byte[0]),
-            _ => break,
-        }
-    }
-    code
+/// Paging as a vCPU's registers set it up; `None` outside long mode.
+pub fn paging_of(system: &kvm_sregs) -> Option<Paging> {
+    let registers = ControlRegisters {
+        cr0: system.cr0,
+        cr3: system.cr3,
+        cr4: system.cr4,
+        efer: system.efer,
+    };
+    Paging::from_registers(registers, Processor::default()).ok()
 }
 
 /// The first instruction in `code`, in Intel's notation; `None` if the bytes are none.
 pub fn disassemble(code: &[u8], rip: u64, long_mode: bool) -> Option<String> {
-    let mut decoder = Decoder::with_ip(
-        if long_mode { 64 } else { 16 },
-        code,
-        rip,
-        DecoderOptions::NONE,
-    );
+    let bits = if long_mode { 64 } else { 16 };
+    let mut decoder = Decoder::with_ip(bits, code, rip, DecoderOptions::NONE);
     let instruction = decoder.decode();
     if instruction.is_invalid() {
         return None;
@@ -104,14 +118,9 @@ impl fmt::Display for Report {
             Some(ring) => format!("ring {ring}"),
             None => "(other registers are the handler's)".to_owned(),
         };
-        writeln!(
-            f,
-            "  rip {:#018x}  {whose}  {}",
-            r.rip,
-            self.instruction
-                .as_deref()
-                .unwrap_or("(no valid instruction)")
-        )?;
+        let instruction = self.instruction.as_deref();
+        let instruction = instruction.unwrap_or("(no valid instruction)");
+        writeln!(f, "  rip {:#018x}  {whose}  {instruction}", r.rip)?;
         write!(f, "  code")?;
         for byte in &self.code {
             write!(f, " {byte:02x}")?;
@@ -120,7 +129,7 @@ impl fmt::Display for Report {
             write!(f, " not readable: nothing is mapped there")?;
         }
         writeln!(f)?;
-        for row in [
+        let rows: [[(&str, u64); 4]; 5] = [
             [
                 ("rax", r.rax),
                 ("rbx", r.rbx),
@@ -146,17 +155,27 @@ impl fmt::Display for Report {
                 ("cr3", s.cr3),
                 ("cr4", s.cr4),
             ],
-        ] {
+        ];
+        for row in rows {
             for (name, value) in row {
                 write!(f, "  {name} {value:#018x}")?;
             }
             writeln!(f)?;
         }
+        let (rflags, efer) = (r.rflags, s.efer);
+        let (cs, ss) = (s.cs.selector, s.ss.selector);
         write!(
             f,
-            "  rflags {:#x}  efer {:#x}  cs {:#x}  ss {:#x}",
-            r.rflags, s.efer, s.cs.selector, s.ss.selector
-        )
+            "  rflags {rflags:#x}  efer {efer:#x}  cs {cs:#x}  ss {ss:#x}"
+        )?;
+        for (index, word) in self.stack.iter().enumerate() {
+            let lead = if index % 4 == 0 { "\n  stack" } else { "" };
+            write!(f, "{lead} {word:#018x}")?;
+        }
+        for walk in self.walks.iter().flatten() {
+            write!(f, "\n\n{}", walk.to_string().trim_end())?;
+        }
+        Ok(())
     }
 }
 
@@ -167,8 +186,9 @@ mod tests {
     #[test]
     fn instructions_are_named_and_junk_is_not() {
         assert_eq!(disassemble(&[0xf4], 0, true).as_deref(), Some("hlt"));
+        let pxor = [0x66, 0x0f, 0xef, 0xc0];
         assert_eq!(
-            disassemble(&[0x66, 0x0f, 0xef, 0xc0], 0, true).as_deref(),
+            disassemble(&pxor, 0, true).as_deref(),
             Some("pxor xmm0,xmm0")
         );
         assert_eq!(disassemble(&[], 0, true), None);
