@@ -10,7 +10,7 @@ use crate::sys::vcpu::Vcpu;
 use crate::sys::vm::{SetUpError, VmHandle};
 use crate::trap::{Exit, Observer, Reply, Report, Statistics, Stop, dispatch};
 use crate::vcpu::{cpuid, long_mode};
-use kvm_bindings::kvm_regs;
+use kvm_bindings::{kvm_regs, kvm_sregs};
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
@@ -143,6 +143,11 @@ impl Vm {
     /// Guest memory.
     pub fn memory(&self) -> &GuestMemory {
         &self.memory
+    }
+
+    /// The vCPU's system registers, while it does not run; `None` if KVM does not give them.
+    pub fn system_registers(&self) -> Option<kvm_sregs> {
+        self.vcpu.system_registers().ok()
     }
 
     /// Runs the guest to its end or its limits, on the calling thread.

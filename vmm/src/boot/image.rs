@@ -199,6 +199,22 @@ impl<'a> Image<'a> {
             .map_or(layout::IMAGE, |last| last.start + last.memory_bytes)
     }
 
+    /// The symbol that an address is in, or behind, and how far: what a person calls the address.
+    pub fn symbol_at(&self, address: u64) -> Option<(&'a str, u64)> {
+        self.symbols()
+            .into_iter()
+            .filter(|symbol| symbol.address <= address && address < self.end())
+            .max_by_key(|symbol| symbol.address)
+            .map(|symbol| (symbol.name, address - symbol.address))
+    }
+
+    /// The address of a symbol.
+    pub fn address_of(&self, name: &str) -> Option<u64> {
+        let symbols = self.symbols();
+        let found = symbols.iter().find(|symbol| symbol.name == name)?;
+        Some(found.address)
+    }
+
     /// The image's names, in the file's order; none in a flat image or a stripped one.
     pub fn symbols(&self) -> Vec<Symbol<'a>> {
         let Ok(elf) = ElfBytes::<LittleEndian>::minimal_parse(self.file) else {
@@ -254,6 +270,9 @@ mod tests {
                 .iter()
                 .any(|symbol| symbol.name == "ring3_start")
         );
+        let start = image.address_of("ring3_start").unwrap();
+        assert_eq!(image.symbol_at(start + 1), Some(("ring3_start", 1)));
+        assert_eq!(image.symbol_at(0), None);
     }
 
     #[test]

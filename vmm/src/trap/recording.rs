@@ -22,6 +22,8 @@ use thiserror::Error;
 pub struct Header {
     /// Always [`FORMAT`].
     pub format: String,
+    /// Which program it is of.
+    pub program: String,
     /// Guest-physical memory, bytes.
     pub memory_bytes: u64,
 }
@@ -65,13 +67,14 @@ pub struct Recorder<W: Write> {
 const PAYLOAD_MAX: u64 = 64 << 10;
 
 impl<W: Write> Recorder<W> {
-    /// Begins a recording of a guest with so much memory.
+    /// Begins a recording of a program with so much memory.
     ///
     /// # Errors
     /// The writer's.
-    pub fn new(mut out: W, memory_bytes: u64) -> io::Result<Recorder<W>> {
+    pub fn new(mut out: W, program: &str, memory_bytes: u64) -> io::Result<Recorder<W>> {
         let header = Header {
             format: FORMAT.to_owned(),
+            program: program.to_owned(),
             memory_bytes,
         };
         serde_json::to_writer(&mut out, &header)?;
@@ -175,6 +178,16 @@ pub enum ReplayError {
         /// What it says of itself.
         format: String,
     },
+    /// Of another program.
+    #[error(
+        "the recording is of `{recorded}`, not of `{wanted}`; name that program, or another recording"
+    )]
+    Program {
+        /// What it says.
+        recorded: String,
+        /// What was asked for.
+        wanted: String,
+    },
     /// No header at all.
     #[error("the recording is empty")]
     Empty,
@@ -232,11 +245,11 @@ impl Read for Fed {
     }
 }
 
-/// Puts recorded exits before dispatch again.
+/// Puts the recorded exits of `program` before dispatch again.
 ///
 /// # Errors
 /// A recording that cannot be read (it is not trusted in any way), or the first answer that differs.
-pub fn replay(recording: impl BufRead) -> Result<Replayed, ReplayError> {
+pub fn replay(recording: impl BufRead, program: &str) -> Result<Replayed, ReplayError> {
     let mut lines = recording.lines().enumerate();
     let (_, header) = lines.next().ok_or(ReplayError::Empty)?;
     let malformed = |line: usize| move |source| ReplayError::Malformed { line, source };
@@ -244,6 +257,12 @@ pub fn replay(recording: impl BufRead) -> Result<Replayed, ReplayError> {
     if header.format != FORMAT {
         let format = header.format;
         return Err(ReplayError::Format { format });
+    }
+    if header.program != program {
+        return Err(ReplayError::Program {
+            recorded: header.program,
+            wanted: program.to_owned(),
+        });
     }
     let in_memory = |line: usize| move |source| ReplayError::Memory { line, source };
     let memory = GuestMemory::new(header.memory_bytes).map_err(in_memory(1))?;

@@ -69,6 +69,17 @@ impl Statistics {
         self.in_vmm
     }
 
+    /// How often each handling time occurred for a kind of exit: `(up to so many ns, count)` for
+    /// powers of two, from the first that occurred to the last.
+    pub fn distribution(&self, reason: Reason) -> Vec<(u64, u64)> {
+        let Some(histogram) = &self.handling_ns[reason as usize] else {
+            return Vec::new();
+        };
+        let bars = histogram.iter_log(1, 2.0);
+        let bars = bars.map(|bar| (bar.value_iterated_to(), bar.count_since_last_iteration()));
+        bars.skip_while(|&(_, count)| count == 0).collect()
+    }
+
     /// A row for each kind that occurred, the most frequent first.
     pub fn summaries(&self) -> Vec<Summary> {
         let mut rows: Vec<Summary> = ALL
@@ -139,6 +150,10 @@ mod tests {
         );
         assert_eq!(statistics.in_kvm(), Duration::from_nanos(3005));
         assert_eq!(statistics.in_vmm(), Duration::from_nanos(600));
+        let bars = statistics.distribution(Reason::IoOut);
+        assert_eq!(bars.iter().map(|bar| bar.1).sum::<u64>(), 3);
+        assert!(bars[0].0 >= 100 && bars[0].1 == 1, "{bars:?}");
+        assert!(statistics.distribution(Reason::IoIn).is_empty());
         let rows = statistics.summaries();
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].reason, rows[0].count), (Reason::IoOut, 3));

@@ -7,7 +7,7 @@ fn recording() -> Vec<u8> {
     streams.input = Box::new(&b"typed"[..]);
     let buses = Buses::bare(&memory, streams);
     let mut file = Vec::new();
-    let mut recorder = Recorder::new(&mut file, memory.bytes()).unwrap();
+    let mut recorder = Recorder::new(&mut file, "test", memory.bytes()).unwrap();
     let request = |number, arguments: [u64; 2]| {
         let words = [number, arguments[0], arguments[1], 0, 0, 0];
         memory.write_value(Gpa(0x1000), words).unwrap();
@@ -46,7 +46,7 @@ fn recording() -> Vec<u8> {
 fn a_recording_replays_without_kvm() {
     let file = recording();
     assert!(String::from_utf8_lossy(&file).contains(&to_hex(b"typed")));
-    let replayed = replay(&*file).unwrap();
+    let replayed = replay(&*file, "test").unwrap();
     assert_eq!(replayed.accesses, 6);
     assert_eq!(replayed.output, b">a line\n");
     assert_eq!(replayed.stop, Some(Stop::Exited(3)));
@@ -57,7 +57,7 @@ fn another_decision_is_shown_with_its_line() {
     let text = String::from_utf8(recording()).unwrap();
     let changed = text.replace("\"value\":3", "\"value\":4");
     assert_ne!(text, changed);
-    let error = replay(changed.as_bytes()).unwrap_err();
+    let error = replay(changed.as_bytes(), "test").unwrap_err();
     assert!(
         matches!(error, ReplayError::Diverged { line: 7, .. }),
         "{error}"
@@ -66,13 +66,20 @@ fn another_decision_is_shown_with_its_line() {
 
 #[test]
 fn what_is_no_recording_is_an_error_that_says_why() {
-    let message = |text: &str| replay(text.as_bytes()).unwrap_err().to_string();
-    let header = r#"{"format":"ringside trap log 1","memory_bytes":4096}"#;
+    let message = |text: &str| replay(text.as_bytes(), "test").unwrap_err().to_string();
+    let header = r#"{"format":"ringside trap log 1","program":"test","memory_bytes":4096}"#;
     assert!(message("").contains("empty"));
     assert!(message("hello").contains("line 1"));
-    assert!(message(r#"{"format":"other","memory_bytes":4096}"#).contains("`other`"));
-    assert!(message(r#"{"format":"ringside trap log 1","memory_bytes":5}"#).contains("5 bytes"));
+    assert!(
+        message(r#"{"format":"other","program":"test","memory_bytes":4096}"#).contains("`other`")
+    );
+    assert!(
+        message(r#"{"format":"ringside trap log 1","program":"test","memory_bytes":5}"#)
+            .contains("5 bytes")
+    );
     assert!(message(&format!("{header}\n{{}}")).contains("line 2"));
+    let other = header.replace("test", "another");
+    assert!(message(&other).contains("of `another`, not of `test`"));
     let record = |address: &str, bytes: &str| {
         format!(
             r#"{header}
@@ -90,7 +97,7 @@ fn what_is_no_recording_is_an_error_that_says_why() {
 fn a_cut_recording_is_an_error_or_a_shorter_replay() {
     let file = recording();
     for length in 0..file.len() {
-        match replay(&file[..length]) {
+        match replay(&file[..length], "test") {
             Ok(replayed) => assert!(replayed.accesses <= 6),
             Err(error) => assert!(!error.to_string().is_empty()),
         }

@@ -1,0 +1,154 @@
+//! `ringside vm`: bare guests, by name or file.
+
+mod exits;
+mod run;
+mod statistics;
+
+use super::Failure;
+use clap::Subcommand;
+use ringside_guest::PROGRAMS;
+use ringside_vmm::boot::Image;
+use ringside_vmm::device::Streams;
+use ringside_vmm::memory::size;
+use ringside_vmm::sys::{kvm::Kvm, signal};
+use ringside_vmm::trap::Stop;
+use ringside_vmm::vm::{End, Limits, Outcome, Vm};
+use std::borrow::Cow;
+use std::fs;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Virtual machines with bare guests
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Exits(exits::Args),
+    /// List the embedded guest programs
+    List,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    match &args.command {
+        Command::Run(args) => run::run(args),
+        Command::Exits(args) => exits::run(args),
+        Command::List => {
+            for program in PROGRAMS {
+                println!("{:<12} {}", program.name, program.about);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Guest memory where nothing else is asked for.
+const DEFAULT_MEMORY: &str = "64M";
+
+/// Which guest, and how far it may go.
+#[derive(clap::Args)]
+struct GuestArgs {
+    /// An embedded program's name, or a file: a static ELF image or flat binary
+    program: String,
+    /// The program's arguments
+    arguments: Vec<String>,
+    /// Guest memory
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_MEMORY)]
+    memory: String,
+    /// End the guest after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    time_limit: Option<f64>,
+    /// End the guest after so many exits
+    #[arg(long, value_name = "N")]
+    exit_limit: Option<u64>,
+}
+
+impl GuestArgs {
+    /// The program's bytes.
+    fn program(&self) -> Result<Cow<'static, [u8]>, Failure> {
+        if let Some(program) = ringside_guest::program(&self.program) {
+            return Ok(Cow::Borrowed(program.elf));
+        }
+        let read = fs::read(&self.program);
+        read.map(Cow::Owned).map_err(|error| {
+            Failure::usage(format!(
+                "`{}` is no embedded program (`ringside vm list` lists them) and no readable file: {error}",
+                self.program
+            ))
+        })
+    }
+
+    fn limits(&self) -> Result<Limits, Failure> {
+        let time = self.time_limit.map(Duration::try_from_secs_f64);
+        Ok(Limits {
+            time: time.transpose().map_err(Failure::usage)?,
+            exits: self.exit_limit,
+        })
+    }
+
+    fn arguments(&self) -> Vec<&str> {
+        self.arguments.iter().map(String::as_str).collect()
+    }
+
+    fn memory_bytes(&self) -> Result<u64, Failure> {
+        size::parse(&self.memory).map_err(Failure::usage)
+    }
+
+    /// A machine with the guest at its first instruction.
+    fn machine(&self, image: &Image<'_>, streams: Streams) -> Result<Vm, Failure> {
+        machine(self.memory_bytes()?, image, &self.arguments(), streams)
+    }
+}
+
+/// A machine that a signal to this process ends.
+fn machine(
+    memory_bytes: u64,
+    image: &Image<'_>,
+    arguments: &[&str],
+    streams: Streams,
+) -> Result<Vm, Failure> {
+    let kvm = Kvm::open().map_err(Failure::of_run)?;
+    signal::watch(&signal::ENDING).map_err(Failure::of_run)?;
+    Vm::new(&kvm, memory_bytes, image, arguments, streams).map_err(Failure::of_run)
+}
+
+/// Runs an embedded program: `run --in vm`.
+pub fn embedded(
+    command: &[&str],
+    memory: Option<&str>,
+    _cpus: Option<f64>,
+) -> Result<ExitCode, Failure> {
+    let [name, arguments @ ..] = command else {
+        return Err(Failure::usage("no command"));
+    };
+    let Some(program) = ringside_guest::program(name) else {
+        let names: Vec<&str> = PROGRAMS.iter().map(|program| program.name).collect();
+        return Err(Failure::of_run(format!(
+            "`{name}` cannot run in the virtual machine: without a Linux kernel it runs the embedded programs only: {}",
+            names.join(", ")
+        )));
+    };
+    let memory_bytes = size::parse(memory.unwrap_or(DEFAULT_MEMORY)).map_err(Failure::usage)?;
+    let image = Image::parse(program.elf).map_err(Failure::of_run)?;
+    let mut vm = machine(memory_bytes, &image, arguments, Streams::inherit())?;
+    let outcome = vm.run(Limits::default()).map_err(Failure::of_run)?;
+    finish(&outcome)
+}
+
+/// The guest's status as ours; the report of a bad end.
+fn finish(outcome: &Outcome) -> Result<ExitCode, Failure> {
+    match outcome.end {
+        End::Stopped(Stop::Exited(status)) => return Ok(ExitCode::from(status)),
+        End::Signal(signal) => return Ok(ExitCode::from(128 + signal as u8)),
+        end => eprintln!("ringside: {end}"),
+    }
+    if let Some(report) = &outcome.report {
+        eprintln!("{report}");
+    }
+    Ok(ExitCode::FAILURE)
+}

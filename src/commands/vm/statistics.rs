@@ -1,0 +1,80 @@
+//! A guest's exits as a table, for people and for machines.
+
+use ringside_vmm::trap::Statistics;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// A row for each kind of exit, and where the time went.
+pub fn table(statistics: &Statistics) -> String {
+    let mut text = format!(
+        "{:<16} {:>10} {:>12} {:>12} {:>12}\n",
+        "exit", "count", "median ns", "p99 ns", "max ns"
+    );
+    // Writing to a string cannot fail.
+    for row in statistics.summaries() {
+        let name = row.reason.name();
+        let _ = writeln!(
+            text,
+            "{name:<16} {:>10} {:>12} {:>12} {:>12}",
+            row.count, row.median_ns, row.p99_ns, row.max_ns
+        );
+    }
+    let _ = writeln!(
+        text,
+        "{} exits; in KVM and the guest {:.3} ms, in the VMM {:.3} ms",
+        statistics.total(),
+        statistics.in_kvm().as_secs_f64() * 1e3,
+        statistics.in_vmm().as_secs_f64() * 1e3
+    );
+    text
+}
+
+/// The handling times of each kind of exit, as bars.
+pub fn bars(statistics: &Statistics) -> String {
+    const WIDEST: u64 = 50;
+    let mut text = String::new();
+    for row in statistics.summaries() {
+        let bars = statistics.distribution(row.reason);
+        let most = bars.iter().map(|bar| bar.1).max().unwrap_or(1).max(1);
+        let _ = writeln!(text, "\n{}: time in the VMM", row.reason.name());
+        for (up_to_ns, count) in bars {
+            // What occurred at all shows.
+            let width = (count * WIDEST).div_ceil(most) as usize;
+            let _ = writeln!(
+                text,
+                "  ≤ {up_to_ns:>11} ns {count:>10} {}",
+                "█".repeat(width)
+            );
+        }
+    }
+    text
+}
+
+/// The same as JSON: counts, and times in nanoseconds.
+pub fn json(statistics: &Statistics) -> Value {
+    let exits: Vec<Value> = statistics
+        .summaries()
+        .iter()
+        .map(|row| {
+            let bars = statistics.distribution(row.reason);
+            let bars: Vec<Value> = bars
+                .iter()
+                .map(|(up_to_ns, count)| json!({"up_to_ns": up_to_ns, "count": count}))
+                .collect();
+            json!({
+                "reason": row.reason.name(),
+                "count": row.count,
+                "median_ns": row.median_ns,
+                "p99_ns": row.p99_ns,
+                "max_ns": row.max_ns,
+                "distribution": bars,
+            })
+        })
+        .collect();
+    json!({
+        "total": statistics.total(),
+        "in_kvm_ns": statistics.in_kvm().as_nanos() as u64,
+        "in_vmm_ns": statistics.in_vmm().as_nanos() as u64,
+        "exits": exits,
+    })
+}
