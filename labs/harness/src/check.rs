@@ -19,7 +19,7 @@ use crate::seed::Seed;
 pub struct Lab {
     /// Its checks in the order in which a student should meet them; 100 points together.
     pub checks: &'static [Check],
-    /// The graded written questions, for [`check_answers`](crate::check_answers).
+    /// The graded written questions, for [`Check::answers`].
     pub questions: &'static [Question],
     /// What the student predicts before the measurement runs.
     pub predict: &'static str,

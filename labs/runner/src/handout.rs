@@ -132,7 +132,7 @@ impl Copier<'_> {
     ///
     /// # Errors
     ///
-    /// See [`write`].
+    /// See [`write()`].
     pub fn copy(&self) -> Result<(), HandoutError> {
         let root = read_manifest(&self.tree.root.join("Cargo.toml"))?;
         let local = local_crates(&root);
@@ -157,7 +157,7 @@ impl Copier<'_> {
     ///
     /// # Errors
     ///
-    /// See [`write`].
+    /// See [`write()`].
     pub fn copy_lab(&self, lab: &Lab) -> Result<(), HandoutError> {
         self.copy_folder(&lab.place(), &BTreeSet::new())
     }
