@@ -4,8 +4,6 @@ mod given;
 mod host;
 mod sys;
 
-use std::path::{Component, Path, PathBuf};
-
 pub use given::*;
 pub use host::Host;
 
@@ -19,6 +17,7 @@ pub use host::Host;
 /// For a configuration that would be dangerous or pointless; see [`PlanError`].
 pub fn plan(config: &Config) -> Result<Plan, PlanError> {
     // SOLUTION-BEGIN plan the steps of a container (tasks 1 to 3)
+    use std::path::{Component, Path, PathBuf};
     /// An absolute path without `..`, relative to `/`.
     fn inside(path: &Path) -> Result<PathBuf, PlanError> {
         let mut names = path.components();

@@ -134,11 +134,11 @@ impl Copier<'_> {
     ///
     /// See [`write()`].
     pub fn copy(&self) -> Result<(), HandoutError> {
-        let root = read_manifest(&self.tree.root.join("Cargo.toml"))?;
+        let root = read_manifest(&self.tree.root)?;
         let local = local_crates(&root);
         let members = self.members(&local)?;
         for member in &members {
-            self.copy_folder(member, &members)?;
+            self.copy_folder(member)?;
         }
         for file in ROOT_FILES {
             if self.tree.root.join(file).is_file() {
@@ -159,7 +159,7 @@ impl Copier<'_> {
     ///
     /// See [`write()`].
     pub fn copy_lab(&self, lab: &Lab) -> Result<(), HandoutError> {
-        self.copy_folder(&lab.place(), &BTreeSet::new())
+        self.copy_folder(&lab.place())
     }
 
     /// The folders to copy: the labs, and what is reachable from them by path dependencies.
@@ -168,17 +168,21 @@ impl Copier<'_> {
         let mut waiting: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
         waiting.extend(self.labs.iter().map(|lab| lab.place()));
         while let Some(folder) = waiting.pop() {
-            let manifest = read_manifest(&self.tree.root.join(&folder).join("Cargo.toml"))?;
-            if members.insert(folder) {
-                let names = dependencies(&manifest);
-                let needed = local.iter().filter(|(name, _)| names.contains(name));
-                waiting.extend(needed.map(|(_, folder)| folder.clone()));
+            if members.contains(&folder) {
+                continue;
             }
+            let mut manifests = vec![read_manifest(&self.tree.root.join(&folder))?];
+            // A workspace of its own inside the folder, such as the guest's, goes along with it.
+            manifests.extend(nested_workspaces(&self.tree.root.join(&folder)));
+            let names: BTreeSet<_> = manifests.iter().flat_map(dependencies).collect();
+            let needed = local.iter().filter(|(name, _)| names.contains(name));
+            waiting.extend(needed.map(|(_, folder)| folder.clone()));
+            members.insert(folder);
         }
         Ok(members)
     }
 
-    fn copy_folder(&self, folder: &Path, members: &BTreeSet<PathBuf>) -> Result<(), HandoutError> {
+    fn copy_folder(&self, folder: &Path) -> Result<(), HandoutError> {
         let path = self.tree.root.join(folder);
         let entries = fs::read_dir(&path).map_err(|source| HandoutError::Read {
             path: path.clone(),
@@ -188,28 +192,20 @@ impl Copier<'_> {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let place = folder.join(&*name);
-            // A workspace member inside another's folder comes by itself, when it is needed.
-            let other = place != *folder
-                && entry.path().join("Cargo.toml").is_file()
-                && (members.contains(&place) || self.is_member(&place));
+            // Another package in this one's folder comes by itself, when it is needed.
+            let package = read_manifest(&entry.path());
+            let other = package.is_ok_and(|manifest| !manifest.contains_key("workspace"));
             let instructors = folder.starts_with("labs") && INSTRUCTORS.contains(&&*name);
-            let hidden = name.starts_with('.') && name != ".cargo";
-            if hidden || name == "target" || name == "fuzz" || instructors || other {
+            if is_left_out(&name) || instructors || other {
                 continue;
             }
             if entry.path().is_dir() {
-                self.copy_folder(&place, members)?;
+                self.copy_folder(&place)?;
             } else {
                 self.copy_file(&place)?;
             }
         }
         Ok(())
-    }
-
-    /// Whether the folder at `place` belongs to the workspace: it then names it in its manifest.
-    fn is_member(&self, place: &Path) -> bool {
-        let manifest = read_manifest(&self.tree.root.join(place).join("Cargo.toml"));
-        manifest.is_ok_and(|manifest| !manifest.contains_key("workspace"))
     }
 
     fn copy_file(&self, place: &Path) -> Result<(), HandoutError> {
@@ -258,7 +254,7 @@ impl Copier<'_> {
         let mut used = BTreeSet::new();
         let mut names = BTreeSet::new();
         for member in members {
-            let manifest = read_manifest(&self.tree.root.join(member).join("Cargo.toml"))?;
+            let manifest = read_manifest(&self.tree.root.join(member))?;
             if self.version.is_some() && !inherits_version(&manifest) {
                 return Err(HandoutError::Version(member.clone()));
             }
@@ -297,15 +293,37 @@ impl Copier<'_> {
     }
 }
 
-fn read_manifest(path: &Path) -> Result<Table, HandoutError> {
-    let text = fs::read_to_string(path).map_err(|source| HandoutError::Read {
-        path: path.into(),
+/// The manifest in `folder`.
+fn read_manifest(folder: &Path) -> Result<Table, HandoutError> {
+    let path = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&path).map_err(|source| HandoutError::Read {
+        path: path.clone(),
         source,
     })?;
     text.parse().map_err(|source| HandoutError::Manifest {
-        path: path.into(),
+        path,
         source: Box::new(source),
     })
+}
+
+/// The manifests of workspaces below `folder`.
+fn nested_workspaces(folder: &Path) -> Vec<Table> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let below = entries.filter(|entry| {
+        entry.path().is_dir() && !is_left_out(&entry.file_name().to_string_lossy())
+    });
+    let found = below.flat_map(|entry| {
+        let mut found = nested_workspaces(&entry.path());
+        let manifest = read_manifest(&entry.path()).ok();
+        found.extend(manifest.filter(|manifest| manifest.contains_key("workspace")));
+        found
+    });
+    found.collect()
+}
+
+/// Folders and files that no copy needs: what is built, what is hidden, what only fuzzes.
+fn is_left_out(name: &str) -> bool {
+    name.starts_with('.') && name != ".cargo" || ["target", "fuzz"].contains(&name)
 }
 
 /// The workspace's own crates: name and folder.

@@ -132,4 +132,16 @@ fn the_handout_holds_no_solution() {
         );
     }
     assert!(tree.join("README.md").is_file() && tree.join("Cargo.lock").is_file());
+    for manifest in files(&tree, "Cargo.toml") {
+        let text = fs::read_to_string(&manifest).expect("a manifest");
+        for part in text.split("path = \"").skip(1) {
+            let path = part.split('"').next().unwrap_or_default();
+            let target = manifest.parent().expect("a folder").join(path);
+            assert!(
+                target.exists(),
+                "{}: {path} was not copied",
+                manifest.display()
+            );
+        }
+    }
 }
