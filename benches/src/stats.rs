@@ -74,7 +74,7 @@ pub fn summarize(samples: &[f64], random: &mut impl RngExt) -> Option<Summary> {
     Some(Summary {
         count: samples.len(),
         median,
-        interval: middle_95_percent(medians_of_resamples(samples, random)),
+        interval: middle_95_percent(medians_of_resamples(samples, RESAMPLES, random)),
         quartiles: Interval {
             low: data.lower_quartile(),
             high: data.upper_quartile(),
@@ -97,8 +97,8 @@ pub fn ratio(samples: &[f64], baseline: &[f64], random: &mut impl RngExt) -> Opt
         return None;
     }
     let value = median(&mut samples.to_vec()) / median(&mut baseline.to_vec());
-    let above = medians_of_resamples(samples, random);
-    let below = medians_of_resamples(baseline, random);
+    let above = medians_of_resamples(samples, RESAMPLES, random);
+    let below = medians_of_resamples(baseline, RESAMPLES, random);
     let ratios = above.iter().zip(&below).map(|(above, below)| above / below);
     Some(Ratio {
         value,
@@ -106,9 +106,9 @@ pub fn ratio(samples: &[f64], baseline: &[f64], random: &mut impl RngExt) -> Opt
     })
 }
 
-fn medians_of_resamples(samples: &[f64], random: &mut impl RngExt) -> Vec<f64> {
+fn medians_of_resamples(samples: &[f64], count: usize, random: &mut impl RngExt) -> Vec<f64> {
     let mut drawn = vec![0.0; samples.len()];
-    (0..RESAMPLES)
+    (0..count)
         .map(|_| {
             for slot in &mut drawn {
                 *slot = samples[random.random_range(0..samples.len())];

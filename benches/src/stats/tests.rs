@@ -67,16 +67,17 @@ fn the_interval_is_the_one_that_the_binomial_distribution_gives() {
 fn intervals_cover_the_truth_about_as_often_as_they_say() {
     // The median of an exponential distribution with mean 1 is ln 2; a skewed tail, as timings have.
     let mut random = random();
-    let covered = (0..200)
+    let covered = (0..100)
         .filter(|_| {
             let samples: Vec<f64> = (0..25)
                 .map(|_| -(1.0 - random.random::<f64>()).ln())
                 .collect();
-            let summary = summarize(&samples, &mut random).unwrap();
-            summary.interval.contains(std::f64::consts::LN_2)
+            // Fewer than a report takes, for the sake of emulated hosts.
+            let interval = middle_95_percent(medians_of_resamples(&samples, 400, &mut random));
+            interval.contains(std::f64::consts::LN_2)
         })
         .count();
-    assert!((180..=199).contains(&covered), "{covered} of 200");
+    assert!((88..=98).contains(&covered), "{covered} of 100");
 }
 
 #[test]
