@@ -124,7 +124,16 @@ struct Groups {
     cradle: Option<OwnedFd>,
 }
 
-fn main() -> io::Result<()> {
+fn main() {
+    let status = run().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        1
+    });
+    std::process::exit(status)
+}
+
+/// The container's life; returns the program's status.
+fn run() -> io::Result<i32> {
     let wish = wish()?;
     let lowers = lowers()?;
     let groups = groups(&wish.limits)?;
@@ -149,7 +158,7 @@ fn main() -> io::Result<()> {
     for path in &groups.paths {
         fs::remove_dir(path)?;
     }
-    std::process::exit(status)
+    Ok(status)
 }
 
 fn wish() -> io::Result<Wish> {

@@ -13,6 +13,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::process::ExitCode;
 use std::ptr::null_mut;
 
 // The C library is there already: the standard library links it.
@@ -117,8 +118,19 @@ const CPUID_ENTRIES: usize = 256;
 /// `struct kvm_regs`: rax … r15, rip, rflags.
 type Registers = [u64; 18];
 
-fn main() -> io::Result<()> {
-    let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm")?;
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    let kvm = kvm.map_err(|error| named("open /dev/kvm", &error))?;
     // SAFETY: these requests take an integer and return a new descriptor or a size.
     let vm = unsafe {
         File::from_raw_fd(done(
@@ -254,7 +266,9 @@ fn main() -> io::Result<()> {
         )));
     }
     let now_ns = (now[0] * 1_000_000_000 + now[1]) as u64;
-    io::stdout().write_all(&now_ns.to_le_bytes())
+    let mut output = io::stdout();
+    output.write_all(&now_ns.to_le_bytes())?;
+    output.flush()
 }
 
 /// Maps the first `length` bytes of `file`, shared, for as long as the process lives.
@@ -280,8 +294,11 @@ fn map(file: &File, length: usize) -> io::Result<*mut u8> {
 /// Turns a call's -1 into an error that names the call.
 fn done(call: &str, result: i32) -> io::Result<i32> {
     if result < 0 {
-        let error = io::Error::last_os_error();
-        return Err(io::Error::new(error.kind(), format!("{call}: {error}")));
+        return Err(named(call, &io::Error::last_os_error()));
     }
     Ok(result)
+}
+
+fn named(call: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{call}: {error}"))
 }

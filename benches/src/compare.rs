@@ -94,16 +94,19 @@ pub fn compare(
                 contender: contender.name(),
             });
             done += 1;
-            let failures = &mut report.workloads[pair.workload].failures;
-            let failed = |failure: &&Failure| failure.contender == contender.name();
-            if failures.iter().filter(failed).count() >= FAILURES_ENOUGH {
+            let record = &mut report.workloads[pair.workload];
+            if is_given_up(record, contender.name()) {
                 continue;
             }
             match measure(workload, contender.as_ref(), tools, interrupt) {
                 Ok(figures) if round.number > 0 => samples.push((round.number, pair, figures)),
                 Ok(_warm_up) => {}
                 Err(error) if error.is_interrupt() => break 'rounds,
-                Err(error) => failures.push(Failure {
+                Err(error) if error.is_refusal() => record.not_run.push(NotRun {
+                    contender: contender.name().to_owned(),
+                    reason: reason(&error),
+                }),
+                Err(error) => record.failures.push(Failure {
                     contender: contender.name().to_owned(),
                     round: round.number,
                     reason: reason(&error),
@@ -123,6 +126,17 @@ pub fn compare(
 struct Pair {
     workload: usize,
     contender: usize,
+}
+
+/// Whether a contender is not to try a workload again: it may not, or it failed too often.
+fn is_given_up(workload: &WorkloadReport, contender: &str) -> bool {
+    let mut refusals = workload.not_run.iter();
+    let failures = workload.failures.iter();
+    refusals.any(|not_run| not_run.contender == contender)
+        || failures
+            .filter(|failure| failure.contender == contender)
+            .count()
+            >= FAILURES_ENOUGH
 }
 
 /// One run's round, place and figures, one for each metric.

@@ -23,10 +23,18 @@ pub struct Footprint {
 
 /// A file of `/proc` that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {}: {source}; only the processes' owner and root may", path.display())]
+#[error("cannot read {}: {source}; root may read it of every process", path.display())]
 pub struct ProcError {
     path: PathBuf,
     source: io::Error,
+}
+
+impl ProcError {
+    /// Whether this user may not read it. A process that holds what is not its user's (as a
+    /// container's init does on its way) is closed to that user too (man 2 prctl, `PR_SET_DUMPABLE`).
+    pub fn is_refusal(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
 }
 
 /// Adds up what `root` and its descendants hold, except the work: every process whose command line

@@ -42,6 +42,11 @@ impl MeasureError {
     pub fn is_interrupt(&self) -> bool {
         matches!(self, MeasureError::Child(ChildError::Interrupted))
     }
+
+    /// Whether this user may not see what there is to measure; nobody and nothing failed.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, MeasureError::Footprint(error) if error.is_refusal())
+    }
 }
 
 /// Runs `workload` once under `contender`; returns a figure for each of the workload's metrics, `None`
