@@ -39,6 +39,8 @@ pub mod namespace;
 pub mod plan;
 pub mod process;
 mod run;
+pub mod runtime;
+pub mod spec;
 mod start;
 pub mod survey;
 mod sys;

@@ -193,7 +193,7 @@ fn freeze_and_thaw(group: &TestGroup) {
     group.freeze().expect("freeze");
     group.kill().expect("kill what is frozen");
     busy.wait().expect("reap");
-    assert_eq!(group.processes().expect("list"), []);
+    assert_eq!(group.processes().expect("list"), Vec::<i32>::new());
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_fork_bomb_is_killed_with_and_without_a_freezer() {
             std::thread::sleep(Duration::from_millis(1));
         }
         group.kill().expect("kill");
-        assert_eq!(group.processes().expect("list"), []);
+        assert_eq!(group.processes().expect("list"), Vec::<i32>::new());
         bomb.wait().expect("reap");
     }
 }

@@ -1,0 +1,158 @@
+//! The OCI runtime configuration, `config.json` of a bundle, as data (OCI runtime specification,
+//! `config.md` and `config-linux.md`).
+//!
+//! The file is hostile: whoever made the bundle wrote it. [`Spec::parse`] takes any bytes and never
+//! panics; [`Spec::validate`] refuses what no kernel could do. Every error names the field by its path
+//! in the file, as `linux.namespaces[2].path`.
+//!
+//! As in every runtime, unknown fields are ignored and `null` is the same as an absent field.
+
+mod error;
+mod filesystem;
+mod hooks;
+mod linux;
+mod process;
+mod resources;
+mod seccomp;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use error::Error;
+pub use filesystem::{Mount, Root};
+pub use hooks::{Hook, Hooks};
+pub use linux::{Device, IdMapping, Linux, NamespaceKind, NamespaceSpec, Personality, TimeOffset};
+pub use process::{
+    Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
+    capability_number,
+};
+pub use resources::{
+    BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma,
+    Resources, ThrottleDevice, WeightDevice,
+};
+pub use seccomp::{Seccomp, SeccompArgument, SeccompRule};
+
+/// A configuration larger than this is refused unread: the largest ones in use have some 100 KiB.
+pub const MAX_BYTES: u64 = 16 << 20;
+
+/// A container, as its bundle describes it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Spec {
+    /// The version of the specification that the file follows; 1.0.0 to 1.3 are understood.
+    pub oci_version: String,
+    /// What to run; a container without it can be created and not started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// Its root file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
+    /// Its host name; needs a UTS namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Its NIS domain name; needs a UTS namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    /// What is mounted in the root, in this order.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Programs to run at the turns of its life.
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "Hooks::is_empty"
+    )]
+    pub hooks: Hooks,
+    /// Notes of whoever made it; they go into its state.
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub annotations: BTreeMap<String, String>,
+    /// What only Linux has.
+    #[serde(deserialize_with = "or_default")]
+    pub linux: Linux,
+}
+
+impl Spec {
+    /// Reads and validates the configuration in the file `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or [`parse`](Self::parse) and [`validate`](Self::validate) refuse it.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let read = |source| Error::Read {
+            path: path.into(),
+            source,
+        };
+        let bytes = std::fs::read(path).map_err(read)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(Error::TooLarge { path: path.into() });
+        }
+        let spec = Self::parse(&bytes)?;
+        spec.validate()?;
+        Ok(spec)
+    }
+
+    /// Parses a configuration.
+    ///
+    /// # Errors
+    /// [`Error::Json`] with the field that is not what it should be.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        parse(bytes)
+    }
+
+    /// The namespaces that it asks for, of `kind`.
+    pub fn namespace(&self, kind: NamespaceKind) -> Option<&NamespaceSpec> {
+        self.linux.namespaces.iter().find(|it| it.kind == kind)
+    }
+}
+
+impl Process {
+    /// Parses a process that `exec --process` gives.
+    ///
+    /// # Errors
+    /// As [`Spec::parse`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        parse(bytes)
+    }
+}
+
+impl Resources {
+    /// Parses the limits that `update --resources` gives.
+    ///
+    /// # Errors
+    /// As [`Spec::parse`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        parse(bytes)
+    }
+}
+
+/// Parses once without, and when that fails once more with an eye on the path: watching costs half as
+/// much as parsing.
+fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).or_else(|_| {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let value = serde_path_to_error::deserialize(&mut deserializer)?;
+        deserializer.end().map_err(|source| Error::Json {
+            field: ".".into(),
+            source,
+        })?;
+        Ok(value)
+    })
+}
+
+/// `null` is the default.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+mod tests;
