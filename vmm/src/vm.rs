@@ -106,7 +106,7 @@ pub struct Outcome {
 pub struct Vm {
     // Field order is drop order.
     vcpu: Vcpu,
-    _handle: VmHandle,
+    handle: VmHandle,
     memory: GuestMemory,
     buses: Buses,
 }
@@ -128,13 +128,27 @@ impl Vm {
     ) -> Result<Vm, VmError> {
         let memory = GuestMemory::new(memory_bytes)?;
         let entry = bare::load(&memory, image, arguments)?;
+        Vm::with_memory(kvm, memory, entry, streams)
+    }
+
+    /// A machine whose memory is loaded already: by [`bare::load`], or a copy of an image
+    /// ([`MemoryImage`](crate::memory::MemoryImage)) of memory that was.
+    ///
+    /// # Errors
+    /// What KVM forbids.
+    pub fn with_memory(
+        kvm: &Kvm,
+        memory: GuestMemory,
+        entry: bare::Entry,
+        streams: Streams,
+    ) -> Result<Vm, VmError> {
         let handle = VmHandle::new(kvm, &memory)?;
         let vcpu = handle.create_vcpu(0)?;
         vcpu.set_cpuid(&cpuid::baseline())?;
         long_mode::enter(&vcpu, entry)?;
         Ok(Vm {
             vcpu,
-            _handle: handle,
+            handle,
             buses: Buses::bare(&memory, streams),
             memory,
         })
@@ -148,6 +162,11 @@ impl Vm {
     /// The vCPU's system registers, while it does not run; `None` if KVM does not give them.
     pub fn system_registers(&self) -> Option<kvm_sregs> {
         self.vcpu.system_registers().ok()
+    }
+
+    /// The machine as KVM knows it: its slots and the log of written pages.
+    pub fn machine(&self) -> &VmHandle {
+        &self.handle
     }
 
     /// Runs the guest to its end or its limits, on the calling thread.

@@ -69,7 +69,11 @@ pub fn load(
     image: &Image<'_>,
     arguments: &[&str],
 ) -> Result<Entry, BootError> {
-    let memory_bytes = memory.bytes();
+    // The map is drawn for one piece from 0 on; what else a layout has, the guest finds by itself.
+    let memory_bytes = match memory.layout().regions()[0] {
+        low if low.start == Gpa(0) && !low.read_only => low.bytes,
+        _ => 0,
+    };
     if !(layout::MEMORY_MIN_BYTES..=MEMORY_MAX_BYTES).contains(&memory_bytes)
         || !memory_bytes.is_multiple_of(LARGE_PAGE)
     {

@@ -5,7 +5,7 @@
 
 use super::Device;
 use super::SharedOutput;
-use crate::memory::{Gpa, GuestMemory};
+use crate::memory::{Gpa, GuestMemory, MemoryError};
 use crate::sys::stream;
 use crate::trap::{Reply, Stop, Width};
 use ringside_abi::hypercall::{Number, Request, errno};
@@ -172,13 +172,11 @@ impl Hypercalls {
     }
 
     fn release(&mut self, address: u64, length: u64) -> Result<u64, i64> {
-        if !self.memory.contains(Gpa(address), length) {
-            return Err(errno::EFAULT);
+        match self.memory.release(Gpa(address), length) {
+            Ok(()) => Ok(length),
+            Err(MemoryError::Outside { .. }) => Err(errno::EFAULT),
+            Err(_) => Err(errno::EINVAL),
         }
-        self.memory
-            .release(Gpa(address), length)
-            .map_err(|error| error_number(&error))?;
-        Ok(length)
     }
 }
 

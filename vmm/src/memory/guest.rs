@@ -1,34 +1,37 @@
-//! What the guest takes for its physical memory: a memory file, mapped into this process and given
+//! What the guest takes for its physical memory: memory files, mapped into this process and given
 //! to KVM as slots.
 //!
 //! ```text
-//!   guest-physical   0 ──────────── size            the guest's view
-//!        slot 0      │              │               KVM: guest-physical → host-virtual
-//!   host-virtual     0x7f…          │               this process: a shared mapping of
-//!   memory file      0 ──────────── size            "ringside-guest", filled as it is touched
+//!   guest-physical   0 ─────────── end   hole   4 GiB ──── end    the guest's view: a Layout
+//!        slots       │      0       │           │     1     │     KVM: guest-physical → host-virtual
+//!   host-virtual     0x7f…          │           0x7e…       │     this process: a mapping for each
+//!   memory files     0 ──────────── │           0 ───────── │     "ringside-guest", filled as touched
 //! ```
 //!
 //! The guest changes these bytes whenever it likes, so nothing here is a Rust reference: every
 //! access copies, through `vm-memory`.
 
+use super::layout::{Layout, LayoutError};
+use super::pages::{self, Pages};
 use super::{Gpa, Hva};
-use crate::sys::memfd;
+use crate::paging::Slot;
+use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
-use vm_memory::{ByteValued, Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::mmap::MmapRegionError;
+use vm_memory::{
+    ByteValued, Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap,
+    GuestRegionMmap, MmapRegion,
+};
 
 /// What goes wrong with guest memory.
 #[derive(Debug, Error)]
 pub enum MemoryError {
-    /// A size that no guest can have.
-    #[error(
-        "cannot give a guest {bytes} bytes of memory: a multiple of 4096 is needed, and at least one page"
-    )]
-    Size {
-        /// The size asked for.
-        bytes: u64,
-    },
+    /// A layout that no guest can have.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// The host has no such memory.
     #[error(
         "cannot take {bytes} bytes for guest memory from the host: {source}; give the guest less (`--memory`)"
@@ -38,6 +41,30 @@ pub enum MemoryError {
         bytes: u64,
         /// The system call's error.
         source: io::Error,
+    },
+    /// The host has no huge pages to give.
+    #[error(
+        "cannot take {bytes} bytes for guest memory in huge pages: {source}; the host has {free} free ones of 2 MiB: \
+         reserve {} more (as root: `echo N > {}`, N the number in all), or use ordinary pages",
+        (bytes >> 21).saturating_sub(*free), pages::RESERVED
+    )]
+    HugePages {
+        /// The size asked for.
+        bytes: u64,
+        /// How many huge pages of 2 MiB are free.
+        free: u64,
+        /// The system call's error.
+        source: io::Error,
+    },
+    /// A region that huge pages cannot make up.
+    #[error(
+        "cannot make up {bytes} bytes at guest-physical {start} of huge pages; begin and end regions on multiples of 2 MiB, or use ordinary pages"
+    )]
+    HugeAlignment {
+        /// The region's start.
+        start: Gpa,
+        /// Its length.
+        bytes: u64,
     },
     /// An address range that is not in guest memory.
     #[error(
@@ -49,12 +76,55 @@ pub enum MemoryError {
         /// Its length.
         bytes: u64,
     },
+    /// Pages that cannot go back to the host.
+    #[error(
+        "cannot give guest-physical {address} and the {bytes} bytes from there back to the host: {source}"
+    )]
+    Release {
+        /// Where the range begins.
+        address: Gpa,
+        /// Its length.
+        bytes: u64,
+        /// `EROFS` for memory that is read-only to the guest, `EOPNOTSUPP` for reserved huge
+        /// pages, or the system call's.
+        source: io::Error,
+    },
+    /// Memory that cannot become an image.
+    #[error("cannot freeze guest memory into an image: {source}; {}", match source.raw_os_error() {
+        Some(libc::EBUSY) => "a machine or a clone of the memory still uses it: drop that first",
+        Some(libc::EOPNOTSUPP) => "it is a copy of an image, or of huge pages: freeze fresh memory of ordinary pages",
+        _ => "the kernel must know memory files with seals (Linux 3.17)",
+    })]
+    Freeze {
+        /// `EBUSY` while it is in use, `EOPNOTSUPP` for copies and huge pages, or the system call's.
+        source: io::Error,
+    },
+    /// A file of `/proc` about this process's memory.
+    #[error("cannot learn about guest memory from {}: {source}", path.display())]
+    Proc {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
 }
 
-/// A guest's memory. Clones share it.
+/// Whose pages a guest's memory begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Zeros of its own.
+    Fresh,
+    /// An image's, of which it copies a page when it first writes there.
+    Image,
+}
+
+/// A guest's memory. Clones share it; for a copy, see [`MemoryImage`](super::MemoryImage).
 #[derive(Clone, Debug)]
 pub struct GuestMemory {
     mapping: GuestMemoryMmap<()>,
+    layout: Arc<Layout>,
+    origin: Origin,
+    pages: Pages,
 }
 
 impl GuestMemory {
@@ -63,27 +133,100 @@ impl GuestMemory {
     /// # Errors
     /// A size of zero or not of whole pages; the host's refusal.
     pub fn new(bytes: u64) -> Result<GuestMemory, MemoryError> {
-        if bytes == 0 || !bytes.is_multiple_of(super::PAGE_BYTES) {
-            return Err(MemoryError::Size { bytes });
+        GuestMemory::with_layout(Layout::bare(bytes)?, Pages::Small)
+    }
+
+    /// Zeros in these regions, made up of such pages.
+    ///
+    /// # Errors
+    /// The host's refusal; for huge pages, what the host lacks of them.
+    pub fn with_layout(layout: Layout, pages: Pages) -> Result<GuestMemory, MemoryError> {
+        pages.check(&layout)?;
+        let files = layout.regions().iter().map(|region| {
+            pages
+                .file(region.bytes)
+                .map(Arc::new)
+                .map_err(|source| pages.refused(region.bytes, source))
+        });
+        let files: Vec<Arc<File>> = files.collect::<Result<_, _>>()?;
+        let memory = GuestMemory::map(Arc::new(layout), &files, Origin::Fresh, pages)?;
+        pages.advise(&memory)?;
+        Ok(memory)
+    }
+
+    /// Maps one file for each region of the layout.
+    pub(super) fn map(
+        layout: Arc<Layout>,
+        files: &[Arc<File>],
+        origin: Origin,
+        pages: Pages,
+    ) -> Result<GuestMemory, MemoryError> {
+        let sharing = match origin {
+            Origin::Fresh => libc::MAP_SHARED,
+            Origin::Image => libc::MAP_PRIVATE,
+        };
+        let flags = sharing | pages.mapping_flags();
+        let mut regions = Vec::with_capacity(files.len());
+        for (region, file) in layout.regions().iter().zip(files) {
+            let bytes = region.bytes;
+            let refused = |source| pages.refused(bytes, source);
+            let length =
+                usize::try_from(bytes).map_err(|_| refused(io::ErrorKind::OutOfMemory.into()))?;
+            let file = Some(FileOffset::from_arc(file.clone(), 0));
+            let mapping =
+                MmapRegion::build(file, length, libc::PROT_READ | libc::PROT_WRITE, flags)
+                    .map_err(|error| match error {
+                        MmapRegionError::Mmap(source) => refused(source),
+                        error => refused(io::Error::other(error)),
+                    })?;
+            let start = GuestAddress(region.start.0);
+            regions.push(GuestRegionMmap::new(mapping, start).expect("a layout does not wrap"));
         }
-        let host = |source| MemoryError::Host { bytes, source };
-        let length = usize::try_from(bytes).map_err(|_| MemoryError::Size { bytes })?;
-        let file = Arc::new(memfd::create(c"ringside-guest", bytes).map_err(host)?);
-        let range = (GuestAddress(0), length, Some(FileOffset::from_arc(file, 0)));
-        let mapping = GuestMemoryMmap::from_ranges_with_files([range])
-            .map_err(|error| host(io::Error::other(error)))?;
-        Ok(GuestMemory { mapping })
+        let mapping = GuestMemoryMmap::from_regions(regions)
+            .map_err(|error| pages.refused(layout.bytes(), io::Error::other(error)))?;
+        Ok(GuestMemory {
+            mapping,
+            layout,
+            origin,
+            pages,
+        })
     }
 
     /// Bytes of guest-physical memory in all.
     pub fn bytes(&self) -> u64 {
-        use vm_memory::GuestMemoryRegion;
-        self.mapping.iter().map(GuestMemoryRegion::len).sum()
+        self.layout.bytes()
+    }
+
+    /// Where it is.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Whose pages it began with.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// What it is made up of.
+    pub fn pages(&self) -> Pages {
+        self.pages
     }
 
     /// The regions, for who makes slots of them.
     pub(crate) fn inner(&self) -> &GuestMemoryMmap<()> {
         &self.mapping
+    }
+
+    /// KVM's memory slots: one a region, numbered by the order of addresses.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        let regions = self.layout.regions().iter().zip(self.mapping.iter());
+        (0..).zip(regions).map(|(number, (region, mapping))| Slot {
+            number,
+            gpa: region.start,
+            bytes: region.bytes,
+            hva: Hva(mapping.as_ptr() as u64),
+            read_only: region.read_only,
+        })
     }
 
     /// Where this process sees a guest-physical address; `None` outside memory.
@@ -98,30 +241,6 @@ impl GuestMemory {
     pub fn contains(&self, address: Gpa, bytes: u64) -> bool {
         usize::try_from(bytes)
             .is_ok_and(|length| self.mapping.check_range(GuestAddress(address.0), length))
-    }
-
-    /// Gives a range's pages back to the host. They read as zeros from then on.
-    ///
-    /// # Errors
-    /// `EFAULT` if not all of the range is memory; the system call's.
-    pub fn release(&self, address: Gpa, bytes: u64) -> io::Result<()> {
-        use vm_memory::GuestMemoryRegion;
-        let outside = || io::Error::from_raw_os_error(libc::EFAULT);
-        if !self.contains(address, bytes) {
-            return Err(outside());
-        }
-        let (mut start, end) = (address.0, address.0 + bytes);
-        while start < end {
-            let (region, offset) = self
-                .mapping
-                .to_region_addr(GuestAddress(start))
-                .ok_or_else(outside)?;
-            let length = (end - start).min(region.len() - offset.0);
-            let file = region.file_offset().ok_or_else(outside)?;
-            memfd::punch_hole(file.file(), file.start() + offset.0, length)?;
-            start += length;
-        }
-        Ok(())
     }
 
     /// Copies from guest memory.
@@ -205,14 +324,18 @@ mod tests {
     fn sizes_that_no_guest_can_have_are_refused() {
         assert!(matches!(
             GuestMemory::new(0),
-            Err(MemoryError::Size { bytes: 0 })
+            Err(MemoryError::Layout(LayoutError::Pages { bytes: 0, .. }))
         ));
         assert!(matches!(
             GuestMemory::new(4097),
-            Err(MemoryError::Size { bytes: 4097 })
+            Err(MemoryError::Layout(LayoutError::Pages { bytes: 4097, .. }))
         ));
         assert!(matches!(
             GuestMemory::new(1 << 63),
+            Err(MemoryError::Layout(LayoutError::Beyond { .. }))
+        ));
+        assert!(matches!(
+            GuestMemory::new(1 << 51),
             Err(MemoryError::Host { .. })
         ));
     }

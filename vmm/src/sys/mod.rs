@@ -2,8 +2,10 @@
 //! function wraps one of them and is safe for every input that its signature admits.
 #![expect(unsafe_code, reason = "system calls and ioctls have no other form")]
 
+pub mod dirty_ring;
 pub mod kvm;
 pub mod memfd;
+pub mod pagemap;
 pub mod signal;
 pub mod stream;
 pub mod vcpu;

@@ -18,6 +18,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{SyncReg, VcpuFd};
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 
 /// A virtual processor. It belongs to the thread that runs it.
 #[derive(Debug)]
@@ -35,6 +36,11 @@ impl Vcpu {
             run_size,
             index,
         }
+    }
+
+    /// The descriptor's number, for the mappings that a vCPU has beside `kvm_run`.
+    pub(super) fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     /// Sets the CPUID leaves that the guest sees.

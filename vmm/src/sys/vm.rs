@@ -2,11 +2,11 @@
 
 use super::kvm::{Kvm, Unavailable};
 use super::vcpu::Vcpu;
-use crate::memory::GuestMemory;
-use kvm_bindings::kvm_userspace_memory_region;
+use crate::memory::{DirtyPages, GuestMemory};
+use crate::paging::Slot;
+use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use std::io;
 use thiserror::Error;
-use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 /// What setting up a machine can fail with.
 #[derive(Debug, Error)]
@@ -21,6 +21,14 @@ pub enum SetUpError {
         start: u64,
         /// Its length.
         bytes: u64,
+        /// The ioctl's error.
+        source: io::Error,
+    },
+    /// The log of written pages.
+    #[error("cannot {what} the log of written pages: {source}")]
+    DirtyLog {
+        /// Which step failed.
+        what: &'static str,
         /// The ioctl's error.
         source: io::Error,
     },
@@ -41,7 +49,7 @@ pub enum SetUpError {
 pub struct VmHandle {
     // Field order is drop order: the machine goes before the memory that its slots point to.
     fd: kvm_ioctls::VmFd,
-    _memory: GuestMemory,
+    memory: GuestMemory,
 }
 
 impl VmHandle {
@@ -61,32 +69,76 @@ impl VmHandle {
                 Err(error) => return Err(Unavailable::from_errno(&kvm.path, error.errno()).into()),
             }
         };
-        for (slot, region) in memory.inner().iter().enumerate() {
-            let start = region.start_addr().raw_value();
-            let host = memory
-                .host_address(crate::memory::Gpa(start))
-                .expect("a region's start is in memory");
-            let description = kvm_userspace_memory_region {
-                slot: slot as u32,
-                flags: 0,
-                guest_phys_addr: start,
-                memory_size: region.len(),
-                userspace_addr: host.0,
-            };
-            // SAFETY: the region is mapped, of that length, and lives as long as `_memory` does,
-            // which outlives `fd`; guest memory is never a Rust reference.
-            unsafe { fd.set_user_memory_region(description) }.map_err(|error| {
-                SetUpError::Slot {
-                    start,
-                    bytes: region.len(),
-                    source: error.into(),
-                }
-            })?;
-        }
-        Ok(VmHandle {
+        let handle = VmHandle {
             fd,
-            _memory: memory.clone(),
+            memory: memory.clone(),
+        };
+        for slot in memory.slots() {
+            handle.set_slot(slot, 0)?;
+        }
+        Ok(handle)
+    }
+
+    /// Makes or changes one of the memory's slots, with `flags` beside what the slot asks for.
+    fn set_slot(&self, slot: Slot, flags: u32) -> Result<(), SetUpError> {
+        let read_only = match slot.read_only {
+            true => KVM_MEM_READONLY,
+            false => 0,
+        };
+        let description = kvm_userspace_memory_region {
+            slot: slot.number,
+            flags: flags | read_only,
+            guest_phys_addr: slot.gpa.0,
+            memory_size: slot.bytes,
+            userspace_addr: slot.hva.0,
+        };
+        // SAFETY: the slot is one of `memory`'s, so the range is mapped, of that length, and lives
+        // as long as `memory` does, which outlives `fd`; guest memory is never a Rust reference.
+        unsafe { self.fd.set_user_memory_region(description) }.map_err(|error| SetUpError::Slot {
+            start: slot.gpa.0,
+            bytes: slot.bytes,
+            source: error.into(),
         })
+    }
+
+    /// The memory behind its slots.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    pub(super) fn fd(&self) -> &kvm_ioctls::VmFd {
+        &self.fd
+    }
+
+    /// Has KVM log which pages vCPUs write, or stops it. Begins with no page logged.
+    ///
+    /// # Errors
+    /// The slot that KVM refused to change.
+    pub fn log_dirty(&self, on: bool) -> Result<(), SetUpError> {
+        let flags = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+        // Nobody writes to a read-only slot.
+        let mut slots = self.memory.slots().filter(|slot| !slot.read_only);
+        slots.try_for_each(|slot| self.set_slot(slot, flags))
+    }
+
+    /// Takes the pages that vCPUs wrote since the last call, or since the log is on
+    /// (`KVM_GET_DIRTY_LOG`).
+    ///
+    /// # Errors
+    /// `ENOENT` if the log is off, `ENXIO` if rings hold it instead.
+    pub fn take_dirty(&self) -> Result<DirtyPages, SetUpError> {
+        let mut dirty = DirtyPages::none(self.memory.layout());
+        for slot in self.memory.slots().filter(|slot| !slot.read_only) {
+            let bitmap = self
+                .fd
+                .get_dirty_log(slot.number, slot.bytes as usize)
+                .map_err(|source| SetUpError::DirtyLog {
+                    what: "read",
+                    source: source.into(),
+                })?;
+            dirty.insert_bitmap(slot.number, &bitmap);
+        }
+        Ok(dirty)
     }
 
     /// Creates vCPU number `index`.

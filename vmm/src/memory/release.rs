@@ -1,0 +1,166 @@
+//! Pages go back to the host while the guest runs, and come again: what a balloon does.
+//!
+//! What the guest does not need, it tells the hypervisor (an *inflating balloon*: memory that looks
+//! used to the guest and is free for the host). The guest-physical range stays: its next touch is an
+//! ordinary fault, which the host answers with a fresh page of zeros.
+//!
+//! ```text
+//!   fresh memory    the file's page goes (a hole is punched), in every mapping of it
+//!   from an image   the page may be everybody's, so only this guest's view of it goes: the second
+//!                   half of an image's file is a hole, zeros for ever, and is mapped in its place
+//!
+//!     file    │ image: program, tables, … │ hole                       │
+//!     guest   │ copy-on-write │ zeros ◀───┼──── of the same length ─── │
+//! ```
+
+use super::guest::{MemoryError, Origin};
+use super::{Gpa, GuestMemory, PAGE_BYTES, Pages};
+use crate::sys::memfd;
+use std::io;
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+
+impl GuestMemory {
+    /// Gives a range's pages back to the host. The range reads as zeros from then on, parts of
+    /// pages included, and can be written as before.
+    ///
+    /// # Errors
+    /// [`MemoryError::Outside`] if not all of the range is memory, and nothing is released then;
+    /// [`MemoryError::Release`] for a range that is read-only to the guest, and for huge pages:
+    /// those are reserved, and the pool might not give one again.
+    pub fn release(&self, address: Gpa, bytes: u64) -> Result<(), MemoryError> {
+        if !self.contains(address, bytes) {
+            return Err(MemoryError::Outside {
+                address: address.0,
+                bytes,
+            });
+        }
+        let refused = |source| MemoryError::Release {
+            address,
+            bytes,
+            source,
+        };
+        let errno = |number| refused(io::Error::from_raw_os_error(number));
+        let (start, end) = (address.0, address.0 + bytes);
+        let regions = self.layout().regions().iter();
+        let mut touched = regions.filter(|region| region.start.0 < end && start < region.end().0);
+        if touched.any(|region| region.read_only) {
+            return Err(errno(libc::EROFS));
+        }
+        if self.pages() == Pages::Huge {
+            return Err(errno(libc::EOPNOTSUPP));
+        }
+        for region in self.inner().iter() {
+            let base = region.start_addr().0;
+            let (from, to) = (start.max(base), end.min(base + region.len()));
+            if from < to {
+                self.release_in(region, from - base, to - base)
+                    .map_err(refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for the offsets `from..to` of one region.
+    fn release_in(
+        &self,
+        region: &vm_memory::GuestRegionMmap<()>,
+        from: u64,
+        to: u64,
+    ) -> io::Result<()> {
+        let file = region
+            .file_offset()
+            .expect("every region has a file")
+            .file();
+        match self.origin() {
+            Origin::Fresh => memfd::punch_hole(file, from, to - from),
+            Origin::Image => {
+                let (first, last) = (
+                    from.next_multiple_of(PAGE_BYTES),
+                    to / PAGE_BYTES * PAGE_BYTES,
+                );
+                if first >= last {
+                    return zero(region, from, to);
+                }
+                zero(region, from, first)?;
+                memfd::map_over(region, first, last - first, file, region.len() + first)?;
+                zero(region, last, to)
+            }
+        }
+    }
+}
+
+/// Writes zeros over the part of a page from `from` to `to`, or over parts of two.
+fn zero(region: &vm_memory::GuestRegionMmap<()>, from: u64, to: u64) -> io::Result<()> {
+    use vm_memory::Bytes;
+    let zeros = [0; 2 * PAGE_BYTES as usize];
+    region
+        .write_slice(&zeros[..(to - from) as usize], MemoryRegionAddress(from))
+        .map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Layout, Region};
+
+    /// Two regions with a hole and a ROM: every byte 7, fresh or from an image.
+    fn memories() -> [GuestMemory; 2] {
+        let layout = Layout::new([
+            Region::memory(Gpa(0), 4 * PAGE_BYTES),
+            Region::memory(Gpa(4 * PAGE_BYTES), PAGE_BYTES),
+            Region::read_only(Gpa(8 * PAGE_BYTES), PAGE_BYTES),
+        ]);
+        let fresh = || {
+            let memory = GuestMemory::with_layout(layout.clone().unwrap(), Pages::Small).unwrap();
+            for page in [0, 1, 2, 3, 4, 8] {
+                memory.write(Gpa(page * PAGE_BYTES), &[7; 4096]).unwrap();
+            }
+            memory
+        };
+        [fresh(), fresh().freeze().unwrap().memory().unwrap()]
+    }
+
+    #[test]
+    fn what_was_released_reads_as_zeros_and_can_be_written_again() {
+        for memory in memories() {
+            // From within page 1 to within page 4, across two regions.
+            let (start, end) = (PAGE_BYTES + 100, 4 * PAGE_BYTES + 50);
+            memory.release(Gpa(start), end - start).unwrap();
+            let mut bytes = vec![0; 5 * PAGE_BYTES as usize];
+            memory.read(Gpa(0), &mut bytes).unwrap();
+            for (at, byte) in bytes.iter().enumerate() {
+                let released = (start..end).contains(&(at as u64));
+                assert_eq!(
+                    *byte,
+                    if released { 0 } else { 7 },
+                    "{:?} {at:#x}",
+                    memory.origin()
+                );
+            }
+            memory.write(Gpa(2 * PAGE_BYTES), b"again").unwrap();
+            memory.release(Gpa(2 * PAGE_BYTES + 1), 3).unwrap();
+            let mut back = [9; 5];
+            memory.read(Gpa(2 * PAGE_BYTES), &mut back).unwrap();
+            assert_eq!(&back, b"a\0\0\0n");
+        }
+    }
+
+    #[test]
+    fn holes_and_read_only_memory_are_not_released() {
+        for memory in memories() {
+            for (start, bytes) in [(4, 2), (5, 1), (1 << 40, 1)] {
+                let error = memory.release(Gpa(start * PAGE_BYTES), bytes * PAGE_BYTES);
+                assert!(
+                    matches!(error, Err(MemoryError::Outside { .. })),
+                    "{error:?}"
+                );
+            }
+            assert!(memory.release(Gpa(1), u64::MAX).is_err());
+            let error = memory.release(Gpa(8 * PAGE_BYTES), 1).unwrap_err();
+            assert!(error.to_string().contains("Read-only"), "{error}");
+            let mut byte = [0];
+            memory.read(Gpa(4 * PAGE_BYTES), &mut byte).unwrap();
+            assert_eq!(byte, [7], "nothing was released");
+        }
+    }
+}
