@@ -146,8 +146,8 @@ fn compare(physical_bits: Option<u32>) {
     for seed in 0..MEMORIES {
         // The guest's memory, and a copy in which our walker sets its own accessed bits.
         let mirror = VecMemory::new(Gpa(0), PAGES as usize);
-        arbitrary::fill(&mut Random::new(seed), &mirror, REGION);
-        arbitrary::fill(&mut Random::new(seed), &memory, REGION);
+        arbitrary::fill(&mut Random::new(seed), &mirror, REGION, REGION);
+        arbitrary::fill(&mut Random::new(seed), &memory, REGION, REGION);
         let mut random = Random::new(!seed);
         for _ in 0..MODES {
             let (paging, privilege) = enter_random_mode(&mut random, &features, &vcpu);

@@ -2,7 +2,7 @@
 //! enough that walks go deep, hostile enough that they end in every way there is.
 //!
 //! A soup of tables: each page of a region is filled as a table of no particular level, with
-//! entries at a few indices only, most of which point to pages of the same region. So tables are
+//! entries at a few indices only, most of which point to pages of that region. So tables are
 //! shared, point to themselves, and serve at several levels at once. Addresses are made of the same
 //! few indices, and so hit.
 
@@ -55,13 +55,19 @@ impl Random {
     }
 }
 
-/// Fills every page of `region` with a table. Words outside memory are skipped.
-pub fn fill(random: &mut Random, memory: &impl PhysicalMemory, region: Range<Gpa>) {
-    let mut table = region.start.page();
-    while table < region.end {
+/// Fills every page of `tables` with a table, whose entries point to pages of `targets`. Words
+/// outside memory are skipped.
+pub fn fill(
+    random: &mut Random,
+    memory: &impl PhysicalMemory,
+    tables: Range<Gpa>,
+    targets: Range<Gpa>,
+) {
+    let mut table = tables.start.page();
+    while table < tables.end {
         for index in INDICES {
             let at = Gpa(table.0 + index as u64 * 8);
-            let _ = memory.write_u64(at, entry(random, &region).raw());
+            let _ = memory.write_u64(at, entry(random, &targets).raw());
         }
         table = Gpa(table.0 + PAGE_BYTES);
     }
@@ -159,7 +165,7 @@ mod tests {
         for _ in 0..50 {
             let memory = VecMemory::new(Gpa(0), 32);
             let region = Gpa(0)..Gpa(32 << 12);
-            fill(&mut random, &memory, region.clone());
+            fill(&mut random, &memory, region.clone(), region.clone());
             for _ in 0..200 {
                 let paging = paging(&mut random, &region, processor);
                 let address = address(&mut random, paging.levels);

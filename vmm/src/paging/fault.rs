@@ -114,13 +114,17 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotPresent => f.write_str("not present"),
+            Self::NotPresent => f.write_str("is not present"),
             Self::Reserved(bits) => write!(f, "has reserved bits {bits:#x}"),
-            Self::ReadOnly => f.write_str("read-only"),
-            Self::SupervisorOnly => f.write_str("supervisor-only"),
-            Self::NoExecute => f.write_str("no-execute"),
-            Self::Smep => f.write_str("a user page, and SMEP forbids the supervisor to fetch it"),
-            Self::Smap => f.write_str("a user page, and SMAP forbids the supervisor to touch it"),
+            Self::ReadOnly => f.write_str("is read-only"),
+            Self::SupervisorOnly => f.write_str("is supervisor-only"),
+            Self::NoExecute => f.write_str("is no-execute"),
+            Self::Smep => {
+                f.write_str("maps a user page, which SMEP forbids the supervisor to fetch from")
+            }
+            Self::Smap => {
+                f.write_str("maps a user page, which SMAP forbids the supervisor to touch")
+            }
         }
     }
 }
@@ -146,7 +150,7 @@ pub enum Fault {
     NotCanonical(Gva),
     /// A page fault.
     #[error(
-        "page fault at {} (error code {:#x}): the {} entry is {}",
+        "page fault at {} (error code {:#x}): the {} entry {}",
         .0.address, .0.code.bits(), .0.level, .0.cause
     )]
     Page(PageFault),

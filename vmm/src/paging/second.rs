@@ -24,6 +24,14 @@ pub struct Backing {
     pub references: u32,
 }
 
+impl Backing {
+    /// The address in the machine; where nobody could tell it, the hypervisor's own stands for it.
+    #[must_use]
+    pub fn host_address(&self) -> Option<Hpa> {
+        self.hpa.or(self.hva.map(|hva| Hpa(hva.0)))
+    }
+}
+
 /// From guest-physical to the host. `None`: nothing there, so that an access exits to the
 /// hypervisor (MMIO, or a bug of the guest).
 pub trait SecondLevel {
@@ -134,21 +142,35 @@ impl<M: PhysicalMemory> SecondLevel for NestedTables<'_, M> {
     }
 }
 
-/// Guest-physical memory as the guest sees it through the second tree.
-impl<M: PhysicalMemory> PhysicalMemory for NestedTables<'_, M> {
+/// Guest-physical memory, as it is found through a second level in the host's memory.
+#[derive(Debug)]
+pub struct Through<'m, H, S> {
+    host: &'m H,
+    second: &'m S,
+}
+
+impl<'m, H, S> Through<'m, H, S> {
+    /// The memory that `second` shows of `host`, whose addresses are host-physical.
+    pub const fn new(host: &'m H, second: &'m S) -> Self {
+        Self { host, second }
+    }
+}
+
+impl<H: PhysicalMemory, S: SecondLevel> PhysicalMemory for Through<'_, H, S> {
     fn read_u64(&self, at: Gpa) -> Option<u64> {
-        self.host.read_u64(Gpa(self.back(at)?.hpa?.0))
+        let host = self.second.back(at)?.host_address()?;
+        self.host.read_u64(Gpa(host.0))
     }
 
     fn write_u64(&self, at: Gpa, value: u64) -> Option<()> {
-        let backing = self.back(at).filter(|b| b.writable)?;
-        self.host.write_u64(Gpa(backing.hpa?.0), value)
+        let backing = self.second.back(at).filter(|b| b.writable)?;
+        self.host.write_u64(Gpa(backing.host_address()?.0), value)
     }
 
     fn compare_exchange_u64(&self, at: Gpa, current: u64, new: u64) -> Option<bool> {
-        let backing = self.back(at).filter(|b| b.writable)?;
-        self.host
-            .compare_exchange_u64(Gpa(backing.hpa?.0), current, new)
+        let backing = self.second.back(at).filter(|b| b.writable)?;
+        let host = Gpa(backing.host_address()?.0);
+        self.host.compare_exchange_u64(host, current, new)
     }
 }
 

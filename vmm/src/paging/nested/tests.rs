@@ -1,4 +1,6 @@
-use super::super::{Builder, Cause, Flags, Levels, NestedTables, PageSize, Slot, Slots, VecMemory};
+use super::super::{
+    Builder, Cause, Flags, Levels, NestedTables, PageSize, Slot, Slots, Through, VecMemory,
+};
 use super::*;
 use crate::memory::{Hpa, Hva};
 
@@ -6,7 +8,7 @@ use crate::memory::{Hpa, Hva};
 /// `host_size`, and, through it, a guest tree that maps pages of `guest_size` at `PAGE`.
 struct World {
     host: VecMemory,
-    second: Paging,
+    second_tree: Paging,
     guest: Paging,
 }
 
@@ -26,13 +28,14 @@ impl World {
         builder
             .map(Gva(0), Gpa(SHIFT), bytes, host_size, flags)
             .expect("second tree");
-        let second = Paging::new(builder.root(), host);
+        let second_tree = Paging::new(builder.root(), host);
         let world = Self {
             guest: Paging::new(Gpa(0x1000), guest),
             host: memory,
-            second,
+            second_tree,
         };
-        let through = world.through();
+        let second = world.second();
+        let through = Through::new(&world.host, &second);
         let mut builder =
             Builder::new(&through, guest, Gpa(0x1000)..Gpa(0x1_0000)).expect("guest tree");
         let bytes = guest_size.bytes().max(0x2000);
@@ -42,17 +45,18 @@ impl World {
         world
     }
 
-    fn through(&self) -> NestedTables<'_, VecMemory> {
+    fn second(&self) -> NestedTables<'_, VecMemory> {
         NestedTables {
             host: &self.host,
-            paging: self.second,
+            paging: self.second_tree,
         }
     }
 
     fn walk(&self, offset: u64, access: Access) -> NestedWalk {
         let address = Gva(PAGE.0 + offset);
-        self.guest
-            .walk_nested(&self.through(), &self.through(), address, access)
+        let second = self.second();
+        let memory = Through::new(&self.host, &second);
+        self.guest.walk_nested(&memory, &second, address, access)
     }
 }
 
