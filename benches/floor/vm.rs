@@ -32,7 +32,6 @@ const MAP_SHARED: i32 = 1;
 
 const KVM_CREATE_VM: u64 = 0xae01;
 const KVM_GET_VCPU_MMAP_SIZE: u64 = 0xae04;
-const KVM_GET_SUPPORTED_CPUID: u64 = 0xc008_ae05;
 const KVM_CREATE_VCPU: u64 = 0xae41;
 const KVM_SET_USER_MEMORY_REGION: u64 = 0x4020_ae46;
 const KVM_RUN: u64 = 0xae80;
@@ -104,7 +103,7 @@ struct SystemRegisters {
     interrupts: [u64; 4],
 }
 
-/// `struct kvm_cpuid2` with room for entries of 40 bytes.
+/// `struct kvm_cpuid2` with its entries of 40 bytes.
 #[repr(C)]
 struct Cpuid {
     count: u32,
@@ -112,8 +111,8 @@ struct Cpuid {
     entries: [[u32; 10]; CPUID_ENTRIES],
 }
 
-/// More than KVM has.
-const CPUID_ENTRIES: usize = 256;
+/// As many as our machine sets.
+const CPUID_ENTRIES: usize = 5;
 
 /// `struct kvm_regs`: rax … r15, rip, rflags.
 type Registers = [u64; 18];
@@ -195,16 +194,20 @@ fn run() -> io::Result<()> {
     })?;
     let run = map(&vcpu, run_bytes as usize)?;
 
-    let mut cpuid = Cpuid {
+    // function, index, flags, eax, ebx, ecx, edx: what x86-64 cannot do without.
+    let leaf = |function, eax, edx| [function, 0, 0, eax, 0, 0, edx, 0, 0, 0];
+    let cpuid = Cpuid {
         count: CPUID_ENTRIES as u32,
         padding: 0,
-        entries: [[0; 10]; CPUID_ENTRIES],
+        entries: [
+            leaf(0, 1, 0),
+            leaf(1, 0x600, 0x0789_8171),
+            leaf(0x8000_0000, 0x8000_0008, 0),
+            leaf(0x8000_0001, 0, 0x2010_0800),
+            leaf(0x8000_0008, 0x3028, 0),
+        ],
     };
-    // SAFETY: `count` says how many entries there is room for.
-    done("KVM_GET_SUPPORTED_CPUID", unsafe {
-        ioctl(kvm.as_raw_fd(), KVM_GET_SUPPORTED_CPUID, &raw mut cpuid)
-    })?;
-    // SAFETY: `count` now says how many there are.
+    // SAFETY: `count` says how many entries there are.
     done("KVM_SET_CPUID2", unsafe {
         ioctl(vcpu.as_raw_fd(), KVM_SET_CPUID2, &raw const cpuid)
     })?;
