@@ -4,15 +4,20 @@ use crate::boot::bare::{self, BootError};
 use crate::boot::image::Image;
 use crate::device::{Buses, Streams};
 use crate::memory::{GuestMemory, MemoryError};
+use crate::sys::clock;
 use crate::sys::kvm::{Kvm, Unavailable};
-use crate::sys::signal::{self, Alarm};
 use crate::sys::vcpu::Vcpu;
 use crate::sys::vm::{SetUpError, VmHandle};
-use crate::trap::{Exit, Observer, Reply, Report, Statistics, Stop, dispatch};
+use crate::trap::{Exit, Observer, Report, Statistics, Stop};
+use crate::vcpu::control::VmControl;
+use crate::vcpu::run::{Left, Run, Turns};
 use crate::vcpu::{cpuid, long_mode};
-use kvm_bindings::{kvm_regs, kvm_sregs};
+use kvm_bindings::kvm_sregs;
 use std::fmt;
 use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::thread;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -35,6 +40,9 @@ pub enum VmError {
     /// `KVM_RUN` itself failed.
     #[error("KVM cannot run the guest: {0}")]
     Run(io::Error),
+    /// No thread for another vCPU.
+    #[error("cannot make a thread for a vCPU: {0}")]
+    Thread(io::Error),
     /// No timer for the time limit.
     #[error("cannot set a timer for the guest's time limit: {0}")]
     Timer(io::Error),
@@ -58,7 +66,9 @@ pub enum End {
     TimeLimit(Duration),
     /// It exited more often than allowed.
     ExitLimit(u64),
-    /// This signal asked the process to end ([`signal::watch`]).
+    /// Another thread stopped it ([`VmControl::stop`]).
+    Cancelled,
+    /// This signal asked the process to end ([`watch`](crate::sys::signal::watch)).
     Signal(i32),
 }
 
@@ -72,6 +82,7 @@ impl fmt::Display for End {
                 limit.as_secs_f64()
             ),
             End::ExitLimit(limit) => write!(f, "the guest ran into its limit of {limit} exits"),
+            End::Cancelled => f.write_str("the machine was stopped"),
             End::Signal(signal) => write!(f, "signal {signal} ended the guest"),
         }
     }
@@ -88,7 +99,7 @@ pub struct Outcome {
     pub report: Option<Report>,
 }
 
-/// A virtual machine with one vCPU and a bare guest in it.
+/// A virtual machine with a bare guest in it.
 ///
 /// ```
 /// use ringside_vmm::{boot::Image, device::Streams, sys::kvm::Kvm, trap::Stop, vm::{End, Limits, Vm}};
@@ -105,17 +116,18 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Vm {
     // Field order is drop order.
-    vcpu: Vcpu,
+    vcpus: Vec<Vcpu>,
     handle: VmHandle,
     memory: GuestMemory,
     buses: Buses,
+    control: VmControl,
 }
 
 impl Vm {
-    /// A machine of `memory_bytes` with a program at its first instruction.
-    ///
-    /// No interrupt controller: a bare guest's `hlt` is an exit, and setting one up would cost more
-    /// than all the rest. Memory slots come before the vCPU, for KVM makes them faster in that order.
+    /// A machine of `memory_bytes` with a program at its first instruction, and with as many vCPUs
+    /// and interrupt controllers as the program's image asks for
+    /// ([`Needs`](ringside_abi::needs::Needs)): most want one vCPU and no controller, so that `hlt`
+    /// is an exit.
     ///
     /// # Errors
     /// What KVM, the host's memory or the program forbids.
@@ -142,15 +154,20 @@ impl Vm {
         entry: bare::Entry,
         streams: Streams,
     ) -> Result<Vm, VmError> {
-        let handle = VmHandle::new(kvm, &memory)?;
-        let vcpu = handle.create_vcpu(0)?;
-        vcpu.set_cpuid(&cpuid::baseline())?;
-        long_mode::enter(&vcpu, entry)?;
+        let needs = entry.needs;
+        let handle = VmHandle::create(kvm, &memory, needs.interrupts)?;
+        let vcpus = (0..needs.processors).map(|index| {
+            let vcpu = handle.create_vcpu(index.into())?;
+            vcpu.set_cpuid(&cpuid::baseline(index, needs))?;
+            long_mode::enter(&vcpu, entry, index)?;
+            Ok(vcpu)
+        });
         Ok(Vm {
-            vcpu,
+            vcpus: vcpus.collect::<Result<_, SetUpError>>()?,
             handle,
             buses: Buses::bare(&memory, streams),
             memory,
+            control: VmControl::default(),
         })
     }
 
@@ -159,9 +176,9 @@ impl Vm {
         &self.memory
     }
 
-    /// The vCPU's system registers, while it does not run; `None` if KVM does not give them.
+    /// The first vCPU's system registers, while it does not run; `None` if KVM does not give them.
     pub fn system_registers(&self) -> Option<kvm_sregs> {
-        self.vcpu.system_registers().ok()
+        self.vcpus.first()?.system_registers().ok()
     }
 
     /// The machine as KVM knows it: its slots and the log of written pages.
@@ -169,7 +186,14 @@ impl Vm {
         &self.handle
     }
 
-    /// Runs the guest to its end or its limits, on the calling thread.
+    /// The handle by which other threads pause and stop this machine.
+    pub fn control(&self) -> VmControl {
+        self.control.clone()
+    }
+
+    /// Runs the guest to its end or its limits. Its first vCPU runs on the calling thread, and each
+    /// further one on a thread of its own; what ends one ends all, but for `hlt`, which ends the
+    /// machine when all have halted.
     ///
     /// # Errors
     /// A failure of the host; nothing that a guest does.
@@ -181,96 +205,88 @@ impl Vm {
     ///
     /// # Errors
     /// As of [`run`](Self::run).
-    pub fn run_observed<O: Observer>(
+    pub fn run_observed<O: Observer + Send>(
         &mut self,
         limits: Limits,
         observer: &mut O,
     ) -> Result<Outcome, VmError> {
-        self.vcpu.sync_registers(O::WANTS_REGISTERS);
-        let mut statistics = Statistics::default();
-        let _interruptible = self.vcpu.interruptible();
-        let start = Instant::now();
-        let deadline = limits.time.and_then(|time| start.checked_add(time));
-        let _alarm = limits
-            .time
-            .map(Alarm::after)
-            .transpose()
-            .map_err(VmError::Timer)?;
-        let mut resumed = start;
-        loop {
-            if let Some(signal) = signal::requested() {
-                return Ok(self.outcome(End::Signal(signal), Exit::Interrupted, statistics));
+        let run = Run {
+            buses: &self.buses,
+            memory: &self.memory,
+            limits,
+            control: &self.control,
+            vcpus: self.vcpus.len(),
+            exits: AtomicU64::new(0),
+            start: Instant::now(),
+        };
+        let ticks = clock::ticks();
+        run.control.begin(run.vcpus);
+        let (left, mut statistics) = match &mut self.vcpus[..] {
+            [only] => {
+                let mut statistics = Statistics::default();
+                let left = run.vcpu(only, observer, &mut statistics);
+                (left, statistics)
             }
-            let exit = self.vcpu.run().map_err(VmError::Run)?;
-            let exited = Instant::now();
-            let stop = self.handle(exit, observer);
-            let handled = Instant::now();
-            statistics.record(exit.reason(), exited - resumed, handled - exited);
-            resumed = handled;
-            if let Some(stop) = stop {
-                return Ok(self.outcome(End::Stopped(stop), exit, statistics));
-            }
-            if let (Some(deadline), Some(time)) = (deadline, limits.time)
-                && handled >= deadline
-            {
-                return Ok(self.outcome(End::TimeLimit(time), exit, statistics));
-            }
-            if let Some(limit) = limits.exits
-                && statistics.total() >= limit
-            {
-                return Ok(self.outcome(End::ExitLimit(limit), exit, statistics));
-            }
-        }
-    }
-
-    /// Handles one exit; says why the guest does not go on, if so.
-    fn handle<O: Observer>(&mut self, exit: Exit, observer: &mut O) -> Option<Stop> {
-        match exit {
-            Exit::IoString { count, .. } => (0..count).find_map(|index| {
-                let element = self.vcpu.string_element(exit, index)?;
-                self.apply(element, index, observer)
+            vcpus => run_side_by_side(&run, vcpus, observer),
+        };
+        statistics.calibrate(clock::ticks().saturating_sub(ticks), run.start.elapsed());
+        match left? {
+            Left::Ended(end, report) => Ok(Outcome {
+                end,
+                statistics,
+                report: report.map(|report| *report),
             }),
-            Exit::Interrupted => {
-                self.vcpu.clear_interruption();
-                None
-            }
-            exit => self.apply(exit, 0, observer),
+            Left::Halted | Left::Asked => unreachable!("some vCPU was the last"),
         }
     }
+}
 
-    fn apply<O: Observer>(&mut self, exit: Exit, index: u32, observer: &mut O) -> Option<Stop> {
-        if O::WANTS_REGISTERS {
-            observer.exited(exit, &self.vcpu.synced_registers(), &self.memory);
-        } else {
-            observer.exited(exit, &kvm_regs::default(), &self.memory);
-        }
-        let reply = dispatch(exit, &self.buses);
-        observer.handled(exit, reply, &self.memory);
-        match reply {
-            Reply::Resume => None,
-            Reply::Value(value) => {
-                self.vcpu.answer(exit, index, value);
-                None
+/// Runs each vCPU on its own thread, the first on this one. The end is the one that came first.
+fn run_side_by_side<O: Observer + Send>(
+    run: &Run<'_>,
+    vcpus: &mut [Vcpu],
+    observer: &mut O,
+) -> (Result<Left, VmError>, Statistics) {
+    let mut all = Statistics::default();
+    let observer = Mutex::new(observer);
+    let alone = |vcpu: &mut Vcpu| {
+        let mut statistics = Statistics::default();
+        let left = run.vcpu(vcpu, &mut Turns::new(&observer), &mut statistics);
+        (left, statistics)
+    };
+    let (first, others) = vcpus.split_first_mut().expect("a machine has a vCPU");
+    let mut all_left = thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for vcpu in others {
+            let builder = thread::Builder::new().name("vcpu".to_owned());
+            match builder.spawn_scoped(scope, || alone(vcpu)) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    run.control.end();
+                    while !run.control.gone_but(run.vcpus - threads.len()) {}
+                    return vec![(Err(VmError::Thread(error)), Statistics::default())];
+                }
             }
-            // A bare guest knows its devices: anything else is a bug in it, and better shown.
-            Reply::Unclaimed => Some(Stop::Unclaimed(exit)),
-            Reply::Stop(stop) => Some(stop),
         }
-    }
-
-    fn outcome(&self, end: End, exit: Exit, statistics: Statistics) -> Outcome {
-        let rip = match end {
-            End::Stopped(Stop::GuestFault { rip, .. }) => Some(rip),
-            _ => None,
-        };
-        let report = match end {
-            End::Stopped(Stop::Exited(_)) => None,
-            _ => Report::capture(&self.vcpu, &self.memory, exit, rip),
-        };
-        Outcome {
-            end,
-            statistics,
-            report,
+        let mut all_left = vec![alone(first)];
+        // A vCPU that halted leaves this thread to look after signals and time, which the other
+        // threads see for themselves once they are kicked.
+        while !run.control.gone_but(0) {
+            if run.asked_to_end(Exit::Interrupted).is_some() {
+                run.control.kick();
+            }
         }
+        all_left.extend(threads.into_iter().map(|thread| match thread.join() {
+            Ok(left) => left,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }));
+        all_left
+    });
+    for (_, statistics) in &all_left {
+        all.add(statistics);
     }
+    let decides = |left: &Result<Left, VmError>| !matches!(left, Ok(Left::Halted | Left::Asked));
+    let first = all_left.iter().position(|(left, _)| decides(left));
+    let (left, _) = all_left.swap_remove(first.unwrap_or(0));
+    (left, all)
 }

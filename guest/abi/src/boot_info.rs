@@ -25,6 +25,8 @@ pub struct BootInfo {
     /// Guest-physical address of the demand zone's first last-level table; the others follow it, so
     /// that the entry of page `n` is at `demand_tables + 8 n`.
     pub demand_tables: u64,
+    /// How many virtual processors the machine has.
+    pub processors: u64,
     /// Bytes of `command_line` in use.
     pub command_line_len: u64,
     /// The program's arguments, separated by NUL bytes.

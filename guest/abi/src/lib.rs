@@ -14,4 +14,5 @@
 pub mod boot_info;
 pub mod hypercall;
 pub mod layout;
+pub mod needs;
 pub mod port;

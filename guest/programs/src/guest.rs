@@ -1,5 +1,6 @@
 //! What ring 3 can ask the VMM for, and the start of every program.
 
+use crate::ring0;
 use core::arch::asm;
 use core::cell::Cell;
 use ringside_abi::boot_info::{BootInfo, MAGIC};
@@ -58,6 +59,13 @@ pub fn exit(status: u8) -> ! {
     unsafe { out8(port::DEBUG_EXIT, status) };
     loop {
         core::hint::spin_loop();
+    }
+}
+
+/// What a processor does that has nothing to do: it halts.
+pub fn park(_: u64) -> ! {
+    loop {
+        ring0::halt();
     }
 }
 

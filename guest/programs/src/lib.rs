@@ -10,14 +10,42 @@ pub mod ring0;
 mod support;
 pub mod work;
 
-/// Names the function where ring 3 begins: `fn(&[&str]) -> u8`, from arguments to exit status.
+pub use ringside_abi::needs;
+
+/// Names the function where ring 3 begins: `fn(&[&str]) -> u8`, from arguments to exit status; and,
+/// where several processors are asked for, the function of all but the first:
+/// `fn(u64) -> !`, which is told which it is.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
-        /// Ring 0 comes here by `iretq`.
+        $crate::entry!($main, $crate::guest::park);
+    };
+    ($main:path, $others:path) => {
+        /// Ring 0 comes here by `iretq`, on each processor.
         #[unsafe(no_mangle)]
-        extern "C" fn ring3_start() -> ! {
-            $crate::guest::start($main)
+        extern "C" fn ring3_start(index: u64) -> ! {
+            match index {
+                0 => $crate::guest::start($main),
+                index => $others(index),
+            }
         }
+    };
+}
+
+/// Asks for so many processors, and for interrupts or not: a note in the program's file, which the
+/// VMM reads.
+#[macro_export]
+macro_rules! needs {
+    (processors: $processors:literal, interrupts: $interrupts:literal) => {
+        #[used]
+        #[unsafe(link_section = ".note.ringside")]
+        static NEEDS: $crate::needs::Note = $crate::needs::Note::new(
+            $processors,
+            if $interrupts {
+                $crate::needs::INTERRUPTS
+            } else {
+                0
+            },
+        );
     };
 }

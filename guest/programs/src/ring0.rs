@@ -8,6 +8,9 @@
 use core::arch::{asm, global_asm};
 use ringside_abi::{boot_info::offset, hypercall::Number, layout, port};
 
+// Processor rdi begins here, with its ring-3 stack in rsi and its task register's selector in rdx;
+// ring 3 finds its number in rdi.
+//
 // Every trap comes here on the trap stack, with the same frame whatever its vector:
 //
 //   rsp+48  ss      rsp+40  rsp     rsp+32  rflags   rsp+24  cs   rsp+16  rip
@@ -31,10 +34,9 @@ global_asm!(
     .section .ring0, "ax", @progbits
     .weak ring0_entry           // a program may have an entry of its own, and stay in ring 0
 ring0_entry:                    // the drop to ring 3: an interrupt's return with no interrupt before
-    mov eax, {task}             // the VMM loaded it already; QEMU's emulation of AMD-V honours the I/O
-    ltr ax                      // bitmap only of one that the guest loads itself
-    push {user_data}
-    push {stack_top}
+    ltr dx                      // the VMM loaded it already; QEMU's emulation of AMD-V honours the I/O
+    push {user_data}            // bitmap only of one that the guest loads itself
+    push rsi
     push 0x202                  // rflags: interrupts on, and the bit that is always one
     push {user_code}
     push offset ring3_start
@@ -115,10 +117,8 @@ ring0_trap:
     jmp 5b
     "#,
     stride = const layout::VECTOR_STRIDE,
-    task = const layout::selector::TASK,
     user_data = const layout::selector::USER_DATA,
     user_code = const layout::selector::USER_CODE,
-    stack_top = const layout::STACK_TOP - 8, // as after a call: rsp + 8 is a multiple of 16
     demand_zone = const layout::DEMAND_ZONE,
     boot_info = const layout::BOOT_INFO,
     demand_bytes = const offset::DEMAND_BYTES,
@@ -133,6 +133,16 @@ ring0_trap:
 pub fn null_call() {
     // SAFETY: vector 0x80 with rax 0 returns at once and changes no register.
     unsafe { asm!("int 0x80", in("rax") 0_u64, options(nostack)) };
+}
+
+/// Halts this processor until an interrupt; for good where none can come.
+pub fn halt() {
+    #[unsafe(naked)]
+    unsafe extern "C" fn halt() {
+        core::arch::naked_asm!("sti", "hlt", "cli", "ret")
+    }
+    // SAFETY: an interrupt's return comes back here; ring 3 gets its own flags back.
+    unsafe { call(halt) };
 }
 
 /// Runs `function` in ring 0.

@@ -4,11 +4,12 @@
 
 use super::image::{Image, ImageError};
 use super::tables;
-pub(crate) use super::tables::TASK_LIMIT;
+pub(crate) use super::tables::{TASK_LIMIT, gdt_limit};
 use crate::memory::{Gpa, GuestMemory, Gva, MemoryError};
 use crate::paging::{BuildError, Builder, Flags, Levels, PageSize, TablePool};
 use ringside_abi::boot_info::{BootInfo, COMMAND_LINE_MAX, MAGIC};
 use ringside_abi::layout::{self, LARGE_PAGE, PAGE};
+use ringside_abi::needs::Needs;
 use std::mem::offset_of;
 use thiserror::Error;
 
@@ -23,6 +24,15 @@ pub enum BootError {
     Memory {
         /// The size asked for.
         bytes: u64,
+    },
+    /// A number of processors that there is no room for.
+    #[error(
+        "a bare guest cannot have {processors} processors; ask for 1 to {}",
+        layout::PROCESSORS_MAX
+    )]
+    Processors {
+        /// The number asked for.
+        processors: u32,
     },
     /// Arguments longer than the page that they travel in.
     #[error(
@@ -54,10 +64,10 @@ pub const MEMORY_MAX_BYTES: u64 = 32 << 30;
 pub struct Entry {
     /// The first instruction, in ring 0.
     pub rip: u64,
-    /// Ring 0's first stack.
-    pub rsp: u64,
     /// The root page table.
     pub cr3: u64,
+    /// What the program asks of its machine; so many processors were prepared.
+    pub needs: Needs,
 }
 
 /// Loads a program with its arguments, and everything around it, into fresh guest memory.
@@ -81,6 +91,10 @@ pub fn load(
             bytes: memory_bytes,
         });
     }
+    let processors = image.needs.processors;
+    if !(1..=layout::PROCESSORS_MAX).contains(&processors) {
+        return Err(BootError::Processors { processors });
+    }
     let heap_start = image.end().next_multiple_of(LARGE_PAGE);
     if heap_start > memory_bytes {
         let last = image.segments.last().expect("an image has segments");
@@ -97,9 +111,14 @@ pub fn load(
     for segment in &image.segments {
         memory.write(Gpa(segment.start), segment.bytes)?;
     }
-    memory.write(Gpa(layout::GDT), &bytes_of(&tables::global_descriptors()))?;
+    memory.write(
+        Gpa(layout::GDT),
+        &bytes_of(&tables::global_descriptors(processors)),
+    )?;
     memory.write(Gpa(layout::IDT), &bytes_of(&tables::interrupt_gates()))?;
-    memory.write(Gpa(layout::TSS), &tables::task_state())?;
+    for index in 0..processors {
+        memory.write(Gpa(layout::task_state(index)), &tables::task_state(index))?;
+    }
 
     let pool = TablePool::zeroed(Gpa(layout::TABLES)..Gpa(layout::TABLES_END));
     let mut tables = Builder::with_tables(memory.inner(), Levels::Four, pool)?;
@@ -120,7 +139,17 @@ pub fn load(
         layout::TABLES_END - layout::TABLES,
         supervisor,
     )?;
-    map(layout::STACK, layout::STACK_TOP - layout::STACK, user)?;
+    match processors {
+        1 => map(layout::STACK, layout::STACK_TOP - layout::STACK, user)?,
+        several => {
+            let further = PAGE * u64::from(several - 1);
+            map(layout::BOOT_INFO + PAGE, further, supervisor)?;
+            for index in 0..several {
+                let bytes = layout::STACK_STRIDE - PAGE;
+                map(layout::stack_top(index) - bytes, bytes, user)?;
+            }
+        }
+    }
     for segment in &image.segments {
         let mut flags = Flags::empty();
         flags.set(Flags::WRITABLE, segment.writable);
@@ -144,19 +173,20 @@ pub fn load(
         demand_bytes,
         heap_end,
         demand_tables,
+        processors.into(),
     ];
     write_boot_info(memory, facts, arguments)?;
     Ok(Entry {
         rip: image.entry,
-        rsp: layout::TRAP_STACK_TOP,
         cr3: root.0,
+        needs: image.needs,
     })
 }
 
 /// Writes the [`BootInfo`] page: its numbers in their order, then the arguments.
 fn write_boot_info(
     memory: &GuestMemory,
-    facts: [u64; 7],
+    facts: [u64; 8],
     arguments: &[&str],
 ) -> Result<(), BootError> {
     if let Some(argument) = arguments.iter().find(|argument| argument.contains('\0')) {
@@ -169,8 +199,8 @@ fn write_boot_info(
         return Err(BootError::Arguments { bytes: line.len() });
     }
     const _: () = assert!(
-        offset_of!(BootInfo, command_line_len) == 7 * 8,
-        "seven numbers come first"
+        offset_of!(BootInfo, command_line_len) == 8 * 8,
+        "eight numbers come first"
     );
     memory.write(Gpa(layout::BOOT_INFO), &bytes_of(&facts))?;
     memory.write_value(

@@ -1,9 +1,11 @@
 //! A program for a bare guest: a static ELF image, or flat bytes.
 
 use elf::ElfBytes;
-use elf::abi::{EM_X86_64, PF_W, PF_X, PT_INTERP, PT_LOAD, STT_SECTION};
+use elf::abi::{EM_X86_64, PF_W, PF_X, PT_INTERP, PT_LOAD, PT_NOTE, STT_SECTION};
 use elf::endian::LittleEndian;
+use elf::note::Note;
 use ringside_abi::layout;
+use ringside_abi::needs::{self, Needs};
 use thiserror::Error;
 
 /// Why a file is no program for a bare guest.
@@ -46,6 +48,11 @@ pub enum ImageError {
         /// Where it should go.
         start: u64,
     },
+    /// A note of ours that says nothing that we know.
+    #[error(
+        "an image that asks for a machine unknown to this version of Ringside; rebuild one of the two"
+    )]
+    Needs,
     /// An entry point outside the image.
     #[error("entry point {entry:#x} is in no segment of the image")]
     Entry {
@@ -89,6 +96,8 @@ pub struct Image<'a> {
     pub segments: Vec<Segment<'a>>,
     /// Where ring 0 begins.
     pub entry: u64,
+    /// What the program asks of its machine; a caller may give it another one.
+    pub needs: Needs,
     file: &'a [u8],
 }
 
@@ -124,6 +133,7 @@ impl<'a> Image<'a> {
         Ok(Image {
             segments: vec![segment],
             entry: layout::IMAGE,
+            needs: Needs::default(),
             file: bytes,
         })
     }
@@ -136,9 +146,20 @@ impl<'a> Image<'a> {
             });
         }
         let mut segments: Vec<Segment<'a>> = Vec::new();
+        let mut needs = Needs::default();
         for header in elf.segments().into_iter().flatten() {
             if header.p_type == PT_INTERP {
                 return Err(ImageError::NeedsLinux);
+            }
+            if header.p_type == PT_NOTE {
+                for note in elf.segment_data_as_notes(&header)? {
+                    if let Note::Unknown(note) = note
+                        && note.name_str().is_ok_and(|name| name == needs::NAME)
+                        && note.n_type == u64::from(needs::TYPE)
+                    {
+                        needs = Needs::from_description(note.desc).ok_or(ImageError::Needs)?;
+                    }
+                }
             }
             if header.p_type != PT_LOAD || header.p_memsz == 0 {
                 continue;
@@ -188,6 +209,7 @@ impl<'a> Image<'a> {
         Ok(Image {
             segments,
             entry,
+            needs,
             file,
         })
     }

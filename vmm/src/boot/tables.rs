@@ -4,32 +4,43 @@
 use ringside_abi::layout::{self, selector};
 use ringside_abi::port::OPEN_TO_RING3;
 
+/// Descriptors before the first processor's task state.
+const GDT_FIXED: usize = selector::TASK as usize / 8;
+
+/// The global descriptor table's limit: its last valid byte.
+pub(crate) const fn gdt_limit(processors: u32) -> u16 {
+    selector::task(processors) - 1
+}
+
 /// The global descriptor table, each descriptor at its selector: flat 64-bit code and flat data for
-/// rings 0 and 3, and the task state.
-pub(super) fn global_descriptors() -> [u64; 10] {
-    let mut table = [0; 10];
+/// rings 0 and 3, and each processor's task state.
+pub(super) fn global_descriptors(processors: u32) -> Vec<u64> {
+    let mut table = vec![0; GDT_FIXED + 2 * processors as usize];
     table[usize::from(selector::KERNEL_CODE >> 3)] = 0x00af_9b00_0000_ffff;
     table[usize::from(selector::KERNEL_DATA >> 3)] = 0x00cf_9300_0000_ffff;
     table[usize::from(selector::USER_DATA >> 3)] = 0x00cf_f300_0000_ffff;
     table[usize::from(selector::USER_CODE >> 3)] = 0x00af_fb00_0000_ffff;
-    let task = usize::from(selector::TASK >> 3);
-    let limit = u64::from(TASK_LIMIT);
-    // base 23:0 at bit 16, base 31:24 at bit 56, present, type 9 (available 64-bit task state)
-    table[task] =
-        limit | (layout::TSS & 0xff_ffff) << 16 | 0x89 << 40 | (layout::TSS >> 24 & 0xff) << 56;
-    table[task + 1] = layout::TSS >> 32;
+    for index in 0..processors {
+        let task = usize::from(selector::task(index) >> 3);
+        let (limit, base) = (u64::from(TASK_LIMIT), layout::task_state(index));
+        // base 23:0 at bit 16, base 31:24 at bit 56, present, type 9 (available 64-bit task state)
+        table[task] = limit | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
+        table[task + 1] = base >> 32;
+    }
     table
 }
 
 /// The interrupt descriptor table: gate `n` leads to the `n`-th stub of the program's vector page,
-/// on the trap stack.
+/// on the trap stack (where ring 0 already runs there, on top of what it does).
 pub(super) fn interrupt_gates() -> [u64; 512] {
     let mut table = [0; 512];
     for vector in 0..256_u64 {
         let handler = layout::IMAGE + vector * layout::VECTOR_STRIDE;
         // Ring 3 may raise breakpoint, overflow and system call by instruction.
         let privilege = if matches!(vector, 3 | 4 | 0x80) { 3 } else { 0 };
-        let (ist, interrupt_gate, present) = (1, 14, 1);
+        // Non-maskable interrupt, double fault and machine check come whatever the stack is like.
+        let ist = u64::from(matches!(vector, 2 | 8 | 18));
+        let (interrupt_gate, present) = (14, 1);
         table[2 * vector as usize] = (handler & 0xffff)
             | u64::from(selector::KERNEL_CODE) << 16
             | ist << 32
@@ -63,14 +74,14 @@ const BITMAP_BYTES: usize = {
 /// The task-state segment's limit: its last valid byte.
 pub(crate) const TASK_LIMIT: u32 = (TASK_BYTES + BITMAP_BYTES) as u32;
 
-/// The task-state segment: the trap stack, and the bitmap of the ports that ring 3 may use.
+/// Processor `index`'s task-state segment: its trap stack, and the bitmap of the ports that ring 3 may use.
 ///
 /// The bitmap and not IOPL: software KVM drops IOPL on the way to ring 3.
-pub(super) fn task_state() -> [u8; TASK_BYTES + BITMAP_BYTES + 1] {
+pub(super) fn task_state(index: u32) -> [u8; TASK_BYTES + BITMAP_BYTES + 1] {
     let mut segment = [0; TASK_BYTES + BITMAP_BYTES + 1];
     for stack in [4, 36] {
         // rsp0, and the interrupt stack table's first entry
-        segment[stack..stack + 8].copy_from_slice(&layout::TRAP_STACK_TOP.to_le_bytes());
+        segment[stack..stack + 8].copy_from_slice(&layout::trap_stack_top(index).to_le_bytes());
     }
     segment[102..104].copy_from_slice(&(TASK_BYTES as u16).to_le_bytes());
     let bitmap = &mut segment[TASK_BYTES..];
@@ -105,12 +116,12 @@ mod tests {
             0x8e,
             "present, ring 0, interrupt gate"
         );
-        assert_eq!(gates[2 * 14] >> 32 & 7, 1);
+        assert_eq!((gates[2 * 14] >> 32 & 7, gates[2 * 8] >> 32 & 7), (0, 1));
     }
 
     #[test]
     fn only_the_open_ports_are_open() {
-        let segment = task_state();
+        let segment = task_state(0);
         let bitmap = &segment[TASK_BYTES..];
         let open = |port: usize| {
             bitmap
@@ -124,8 +135,7 @@ mod tests {
             assert_eq!(open(port), expected, "port {port:#x}");
         }
         assert!(
-            TASK_LIMIT as usize + 1 == segment.len()
-                && layout::TSS + (segment.len() as u64) < layout::TSS + layout::PAGE
+            TASK_LIMIT as usize + 1 == segment.len() && segment.len() as u64 <= layout::TSS_STRIDE
         );
     }
 }

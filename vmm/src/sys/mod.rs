@@ -1,7 +1,8 @@
-//! The only unsafe code of this crate: KVM's ioctls, `memfd_create`, streams, signals and timers. Each
+//! The only unsafe code of this crate: KVM's ioctls, the time-stamp counter, `memfd_create`, streams, signals and timers. Each
 //! function wraps one of them and is safe for every input that its signature admits.
 #![expect(unsafe_code, reason = "system calls and ioctls have no other form")]
 
+pub mod clock;
 pub mod dirty_ring;
 pub mod kvm;
 pub mod memfd;

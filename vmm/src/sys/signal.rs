@@ -130,6 +130,11 @@ impl Kick {
         }
     }
 
+    /// The thread's number, as the kernel knows it.
+    pub fn thread(self) -> i32 {
+        self.thread
+    }
+
     /// Interrupts that thread's vCPU. Nothing happens if the thread is gone.
     pub fn kick(self) {
         // SAFETY: signals a thread of this process, or none; the handler is installed before any

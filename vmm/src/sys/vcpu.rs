@@ -93,6 +93,20 @@ impl Vcpu {
             .map_err(|error| self.error("set its system registers", error))
     }
 
+    /// Lets it run at once, and not wait for a start-up message, as all but the first do that have a
+    /// local interrupt controller (`KVM_SET_MP_STATE`).
+    ///
+    /// # Errors
+    /// The ioctl's.
+    pub fn make_runnable(&self) -> Result<(), SetUpError> {
+        let state = kvm_bindings::kvm_mp_state {
+            mp_state: kvm_bindings::KVM_MP_STATE_RUNNABLE,
+        };
+        self.fd
+            .set_mp_state(state)
+            .map_err(|error| self.error("let it run", error))
+    }
+
     /// Guest-physical address behind a guest-virtual one, as KVM itself translates it
     /// (`KVM_TRANSLATE`); `None` where nothing is mapped.
     pub fn translate(&self, address: Gva) -> Option<Gpa> {
@@ -120,6 +134,14 @@ impl Vcpu {
             index: self.index,
             source: error.into(),
         }
+    }
+
+    /// `KVM_RUN` as it is: for who measures what the rest of this crate adds to it.
+    ///
+    /// # Errors
+    /// The ioctl's, `EINTR` among them.
+    pub fn run_raw(&mut self) -> io::Result<kvm_ioctls::VcpuExit<'_>> {
+        Ok(self.fd.run()?)
     }
 
     /// Runs the guest until it exits. A signal that [`signal`] watches ends it with

@@ -1,5 +1,9 @@
 //! How many exits of each kind, and what they cost.
 //!
+//! Times are read off the processor's time-stamp counter, for asking the kernel's clock twice at
+//! each exit takes longer than most exits take to handle. What a tick is worth comes out at the end,
+//! when the clock and the counter can be compared over the guest's whole life.
+//!
 //! Two times are taken around each `KVM_RUN`, so a guest's life falls into two parts: *in KVM* (the
 //! guest's own instructions, and the processor's and kernel's way in and out) and *in the VMM*
 //! (handling, per kind of exit).
@@ -9,13 +13,27 @@ use hdrhistogram::Histogram;
 use std::time::Duration;
 
 /// Counts and handling times of one guest's exits.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Statistics {
     counts: [u64; Reason::COUNT],
-    /// Nanoseconds, made at the first exit of each kind: most guests have two or three.
-    handling_ns: [Option<Box<Histogram<u32>>>; Reason::COUNT],
-    in_kvm: Duration,
-    in_vmm: Duration,
+    /// Ticks, made at the first exit of each kind: most guests have two or three.
+    handling: [Option<Box<Histogram<u32>>>; Reason::COUNT],
+    in_kvm_ticks: u64,
+    in_vmm_ticks: u64,
+    tick_ns: f64,
+}
+
+/// No exits yet, and a tick for a nanosecond.
+impl Default for Statistics {
+    fn default() -> Statistics {
+        Statistics {
+            counts: [0; Reason::COUNT],
+            handling: [const { None }; Reason::COUNT],
+            in_kvm_ticks: 0,
+            in_vmm_ticks: 0,
+            tick_ns: 1.0,
+        }
+    }
 }
 
 /// One row of the statistics.
@@ -33,20 +51,49 @@ pub struct Summary {
     pub max_ns: u64,
 }
 
-/// The longest handling time that is told from longer ones.
-const LONGEST_NS: u64 = 60_000_000_000;
+/// The longest handling time that is told from longer ones: a minute and more.
+const LONGEST_TICKS: u64 = 1 << 38;
 
 impl Statistics {
-    /// Records one exit: how long the guest ran before it, and how long it took to handle.
-    pub fn record(&mut self, reason: Reason, in_kvm: Duration, handling: Duration) {
+    /// Records one exit, in ticks: how long the guest ran before it, and how long it took to handle.
+    pub fn record(&mut self, reason: Reason, in_kvm: u64, handling: u64) {
         self.counts[reason as usize] += 1;
-        self.in_kvm += in_kvm;
-        self.in_vmm += handling;
+        self.in_kvm_ticks += in_kvm;
+        self.in_vmm_ticks += handling;
         // Two significant digits: a histogram of 14 KiB.
-        let histogram = self.handling_ns[reason as usize].get_or_insert_with(|| {
-            Box::new(Histogram::new_with_bounds(1, LONGEST_NS, 2).expect("the bounds are in order"))
+        let histogram = self.handling[reason as usize].get_or_insert_with(|| {
+            let histogram = Histogram::new_with_bounds(1, LONGEST_TICKS, 2);
+            Box::new(histogram.expect("the bounds are in order"))
         });
-        histogram.saturating_record(handling.as_nanos() as u64);
+        histogram.saturating_record(handling);
+    }
+
+    /// Says how long so many ticks were.
+    pub fn calibrate(&mut self, ticks: u64, time: Duration) {
+        if ticks > 0 && !time.is_zero() {
+            self.tick_ns = time.as_nanos() as f64 / ticks as f64;
+        }
+    }
+
+    /// Adds another vCPU's exits, of the same machine and time.
+    pub fn add(&mut self, other: &Statistics) {
+        for reason in ALL {
+            self.counts[reason as usize] += other.count(reason);
+            match (
+                &mut self.handling[reason as usize],
+                &other.handling[reason as usize],
+            ) {
+                (Some(ours), Some(theirs)) => ours.add(&**theirs).expect("their bounds are equal"),
+                (ours @ None, Some(theirs)) => *ours = Some(theirs.clone()),
+                (_, None) => {}
+            }
+        }
+        self.in_kvm_ticks += other.in_kvm_ticks;
+        self.in_vmm_ticks += other.in_vmm_ticks;
+    }
+
+    fn ns(&self, ticks: u64) -> u64 {
+        (ticks as f64 * self.tick_ns).round() as u64
     }
 
     /// How many exits of a kind.
@@ -59,25 +106,33 @@ impl Statistics {
         self.counts.iter().sum()
     }
 
-    /// Time in `KVM_RUN`: the guest, and the way in and out.
+    /// Time in `KVM_RUN`: the guest, and the way in and out; of all vCPUs together.
     pub fn in_kvm(&self) -> Duration {
-        self.in_kvm
+        Duration::from_nanos(self.ns(self.in_kvm_ticks))
     }
 
     /// Time in the VMM's handling of exits.
     pub fn in_vmm(&self) -> Duration {
-        self.in_vmm
+        Duration::from_nanos(self.ns(self.in_vmm_ticks))
     }
 
     /// How often each handling time occurred for a kind of exit: `(up to so many ns, count)` for
     /// powers of two, from the first that occurred to the last.
     pub fn distribution(&self, reason: Reason) -> Vec<(u64, u64)> {
-        let Some(histogram) = &self.handling_ns[reason as usize] else {
+        let Some(histogram) = &self.handling[reason as usize] else {
             return Vec::new();
         };
-        let bars = histogram.iter_log(1, 2.0);
-        let bars = bars.map(|bar| (bar.value_iterated_to(), bar.count_since_last_iteration()));
-        bars.skip_while(|&(_, count)| count == 0).collect()
+        // A power of two of ticks is none of nanoseconds, so the bars are filled value by value.
+        let mut counts = [0; 64];
+        for value in histogram.iter_recorded() {
+            let bar = self.ns(value.value_iterated_to()).clamp(1, 1 << 63);
+            counts[bar.next_power_of_two().ilog2() as usize] += value.count_at_value();
+        }
+        let last = counts.iter().rposition(|&count| count > 0).unwrap_or(0);
+        let bars = counts.into_iter().enumerate().take(last + 1);
+        bars.map(|(power, count)| (1 << power, u64::from(count)))
+            .skip_while(|&(_, count)| count == 0)
+            .collect()
     }
 
     /// A row for each kind that occurred, the most frequent first.
@@ -85,13 +140,13 @@ impl Statistics {
         let mut rows: Vec<Summary> = ALL
             .into_iter()
             .filter_map(|reason| {
-                let histogram = self.handling_ns[reason as usize].as_ref()?;
+                let histogram = self.handling[reason as usize].as_ref()?;
                 Some(Summary {
                     reason,
                     count: self.count(reason),
-                    median_ns: histogram.value_at_quantile(0.5),
-                    p99_ns: histogram.value_at_quantile(0.99),
-                    max_ns: histogram.max(),
+                    median_ns: self.ns(histogram.value_at_quantile(0.5)),
+                    p99_ns: self.ns(histogram.value_at_quantile(0.99)),
+                    max_ns: self.ns(histogram.max()),
                 })
             })
             .collect();
@@ -132,14 +187,10 @@ mod tests {
     #[test]
     fn exits_are_counted_by_kind_and_their_times_summed() {
         let mut statistics = Statistics::default();
-        for handling_ns in [100, 200, 300] {
-            statistics.record(
-                Reason::IoOut,
-                Duration::from_nanos(1000),
-                Duration::from_nanos(handling_ns),
-            );
+        for handling in [100, 200, 300] {
+            statistics.record(Reason::IoOut, 1000, handling);
         }
-        statistics.record(Reason::Hlt, Duration::from_nanos(5), Duration::ZERO);
+        statistics.record(Reason::Hlt, 5, 0);
         assert_eq!(
             (
                 statistics.count(Reason::IoOut),
@@ -161,6 +212,24 @@ mod tests {
             (200..=202).contains(&rows[0].median_ns) && (300..=303).contains(&rows[0].max_ns),
             "{rows:?}"
         );
+    }
+
+    #[test]
+    fn a_tick_is_worth_what_the_clock_says() {
+        let mut statistics = Statistics::default();
+        statistics.record(Reason::IoOut, 3000, 600);
+        let mut other = statistics.clone();
+        other.record(Reason::Hlt, 300, 30);
+        statistics.add(&other);
+        statistics.calibrate(3, Duration::from_nanos(1));
+        assert_eq!(
+            (statistics.total(), statistics.count(Reason::IoOut)),
+            (3, 2)
+        );
+        assert_eq!(statistics.in_kvm(), Duration::from_nanos(2100));
+        assert_eq!(statistics.in_vmm(), Duration::from_nanos(410));
+        let rows = statistics.summaries();
+        assert!((199..=202).contains(&rows[0].max_ns), "{rows:?}");
     }
 
     #[test]

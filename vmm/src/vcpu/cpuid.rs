@@ -4,6 +4,7 @@
 //! (Intel SDM vol. 2A, `CPUID`; AMD APM vol. 3, appendix E.)
 
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
+use ringside_abi::needs::Needs;
 use std::arch::x86_64::__cpuid;
 
 /// Leaf 1, EDX: floating point, TSC, MSRs, PAE, CMPXCHG8B, CMOV, PAT, CLFLUSH, MMX, FXSAVE, SSE, SSE2.
@@ -14,14 +15,22 @@ const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 0x8000_0001, EDX: `syscall`, no-execute pages, long mode.
 const EXTENDED_FEATURES: u32 = 1 << 11 | 1 << 20 | 1 << 29;
 
+/// Leaf 1, ECX and EDX with a local interrupt controller: x2APIC and TSC deadline; APIC.
+const INTERRUPTS: (u32, u32) = (1 << 21 | 1 << 24, 1 << 9);
+
 /// A baseline x86-64 processor of the host's maker (which KVM wants to agree) and address width.
 ///
 /// Five leaves of our own, and not KVM's whole list of what the host could offer: asking for that
 /// takes as long as the guest's memory and processor together.
-pub fn baseline() -> CpuId {
+///
+/// `index` is the processor's own number, out of `processors`.
+pub fn baseline(index: u32, needs: Needs) -> CpuId {
     let maker = __cpuid(0);
     let model = __cpuid(1).eax;
     let widths = __cpuid(0x8000_0008).eax & 0xffff;
+    // Initial APIC number, and how many share the package.
+    let numbers = index << 24 | needs.processors << 16;
+    let interrupts = if needs.interrupts { INTERRUPTS } else { (0, 0) };
     let leaf = |function, eax, ebx, ecx, edx| kvm_cpuid_entry2 {
         function,
         eax,
@@ -32,7 +41,13 @@ pub fn baseline() -> CpuId {
     };
     let leaves = [
         leaf(0, 1, maker.ebx, maker.ecx, maker.edx),
-        leaf(1, model, 0, HYPERVISOR, FEATURES),
+        leaf(
+            1,
+            model,
+            numbers,
+            HYPERVISOR | interrupts.0,
+            FEATURES | interrupts.1,
+        ),
         leaf(0x8000_0000, 0x8000_0008, maker.ebx, maker.ecx, maker.edx),
         leaf(0x8000_0001, 0, 0, 0, EXTENDED_FEATURES),
         leaf(0x8000_0008, widths, 0, 0, 0),
