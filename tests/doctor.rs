@@ -270,3 +270,22 @@ fn peers_are_asked_for_their_version_and_never_waited_for() {
     );
     assert_eq!(diagnosis["host"]["versions"]["runc"], "runc version 9.8.7");
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    for command in [
+        &["vm", "list"][..],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["gc"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(RINGSIDE)
+            .args(command)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        assert_eq!(text(&output), "", "{command:?}");
+    }
+}

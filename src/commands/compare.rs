@@ -1,6 +1,6 @@
 //! `ringside compare`: one workload, three isolation models.
 
-use super::Failure;
+use super::{Failure, output::print};
 use ringside_benches::compare::{Plan, compare};
 use ringside_benches::contender::{self, Tools};
 use ringside_benches::floor::Floor;
@@ -12,7 +12,7 @@ use ringside_benches::report::{Report, csv, json};
 use ringside_benches::{selection, workload::WORKLOADS};
 use std::env;
 use std::fs::{self, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -106,7 +106,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 fn write(file: &Path, text: &str) -> io::Result<()> {
     if file == Path::new("-") {
-        return io::stdout().write_all(text.as_bytes());
+        return print(text);
     }
     fs::write(file, text).map_err(|error| cannot_write(file, &error))
 }

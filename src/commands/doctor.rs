@@ -1,10 +1,9 @@
 //! `ringside doctor`: what this host can do.
 
-use super::Failure;
+use super::{Failure, output::print};
 use comfy_table::{ContentArrangement, Table, presets};
 use ringside_benches::doctor::{Area, Diagnosis, State, diagnose};
 use ringside_benches::interrupt::Interrupt;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Tell what this host can do, with evidence, and how to mend what it cannot
@@ -29,7 +28,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     } else {
         table(&diagnosis)
     };
-    writeln!(io::stdout(), "{text}")?;
+    print(format_args!("{text}\n"))?;
     Ok(ExitCode::from(u8::from(!diagnosis.ready)))
 }
 

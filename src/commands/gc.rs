@@ -1,6 +1,6 @@
 //! `ringside gc`: removes what killed runs left behind.
 
-use super::Failure;
+use super::{Failure, output::print};
 use std::process::ExitCode;
 
 /// Remove what killed runs left behind
@@ -14,13 +14,13 @@ pub struct Args {}
 pub fn run(_: &Args) -> Result<ExitCode, Failure> {
     let swept = ringside_container::gc()?;
     for path in &swept.removed {
-        println!("removed {}", path.display());
+        print(format_args!("removed {}\n", path.display()))?;
     }
     for path in &swept.occupied {
-        println!("still in use: {}", path.display());
+        print(format_args!("still in use: {}\n", path.display()))?;
     }
     if swept.removed.is_empty() && swept.occupied.is_empty() {
-        println!("nothing was left behind");
+        print("nothing was left behind\n")?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod explain;
 pub mod failure;
 pub mod gc;
+pub mod output;
 pub mod run;
 pub mod vm;
 pub mod workload;

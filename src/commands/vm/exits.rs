@@ -1,7 +1,7 @@
 //! `ringside vm exits`: what a guest exited for, how often, and what that cost.
 
 use super::{GuestArgs, finish, statistics};
-use crate::commands::Failure;
+use crate::commands::{Failure, output::print};
 use ringside_vmm::boot::Image;
 use ringside_vmm::device::Streams;
 use ringside_vmm::trap::Stop;
@@ -30,11 +30,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         true => {
             let mut value = statistics::json(&outcome.statistics);
             value["end"] = json!(outcome.end.to_string());
-            println!("{value:#}");
+            print(format_args!("{value:#}\n"))?;
         }
         false => {
-            print!("{}", statistics::table(&outcome.statistics));
-            print!("{}", statistics::bars(&outcome.statistics));
+            print(statistics::table(&outcome.statistics))?;
+            print(statistics::bars(&outcome.statistics))?;
         }
     }
     match outcome.end {

@@ -4,7 +4,7 @@ mod exits;
 mod run;
 mod statistics;
 
-use super::Failure;
+use super::{Failure, output::print};
 use clap::Subcommand;
 use ringside_guest::PROGRAMS;
 use ringside_vmm::boot::Image;
@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Exits(args) => exits::run(args),
         Command::List => {
             for program in PROGRAMS {
-                println!("{:<12} {}", program.name, program.about);
+                print(format_args!("{:<12} {}\n", program.name, program.about))?;
             }
             Ok(ExitCode::SUCCESS)
         }
