@@ -186,7 +186,7 @@ fn a_typed_stop_stops_the_runtime_too() {
     };
     // 128 + SIGTSTP.
     assert!(
-        at("\nstopped=148") < at("\ncontinued")
+        at("stopped=148") < at("\ncontinued")
             && at("\ncontinued") < at("\nend")
             && at("\nend") < at("\nstatus=0"),
         "{rest}"
