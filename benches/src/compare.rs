@@ -1,6 +1,6 @@
 //! The comparison: who can take part, every run in its turn, and the report.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -30,6 +30,8 @@ pub struct Plan {
     pub workloads: Vec<Workload>,
     /// Rounds that count.
     pub runs: u32,
+    /// Begin no round that is likely to end after this; one is run in any case.
+    pub time_limit: Option<Duration>,
     /// Decides the order of runs, and the resampling.
     pub seed: u64,
 }
@@ -67,8 +69,9 @@ pub fn compare(
         started_unix_s,
         elapsed_s: 0.0,
         seed: plan.seed,
-        runs: plan.runs,
+        runs: 0,
         interrupted: false,
+        out_of_time: false,
         host,
         contenders: try_contenders(plan, tools, interrupt, tell),
         workloads: plan.workloads.iter().map(empty_report).collect(),
@@ -78,7 +81,15 @@ pub fn compare(
     let pairs = pairs(plan, tools, &mut report);
     let total = pairs.len() * (plan.runs as usize + 1);
     let mut done = 0;
+    let first_round = Instant::now();
     'rounds: for round in Schedule::new(pairs, plan.runs, plan.seed) {
+        // As long as the rounds so far, the warm-up among them, took on average.
+        let next_takes = first_round.elapsed() / round.number.max(1);
+        let ends_late = |limit| started.elapsed() + next_takes > limit;
+        if round.number > 1 && plan.time_limit.is_some_and(ends_late) {
+            report.out_of_time = true;
+            break;
+        }
         for pair in round.entries {
             if interrupt.signal().is_some() {
                 break 'rounds;
@@ -113,6 +124,7 @@ pub fn compare(
                 }),
             }
         }
+        report.runs = round.number;
     }
     report.interrupted = interrupt.signal().is_some();
     sum_up(plan, &samples, &mut report);

@@ -15,6 +15,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Compare a plain process, a container and a virtual machine at the same work
 ///
@@ -22,9 +23,9 @@ use std::process::ExitCode;
 /// every figure with its 95 % confidence interval and its ratio to the plain process.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Rounds that count; a warm-up comes before them
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    runs: u32,
+    /// Rounds that count; a warm-up comes before them [default: 20, or as many as fit in 45 s]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: Option<u32>,
     /// Only these workloads, such as start,primes
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     workloads: Vec<String>,
@@ -45,6 +46,10 @@ pub struct Args {
     quiet: bool,
 }
 
+/// Rounds, and the time that they may take, when nobody asked for a number.
+const RUNS: u32 = 20;
+const TIME_LIMIT: Duration = Duration::from_secs(45);
+
 /// This host can run none of what was asked for.
 const SKIPPED: u8 = 77;
 
@@ -62,7 +67,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let plan = Plan {
         contenders,
         workloads,
-        runs: args.runs,
+        runs: args.runs.unwrap_or(RUNS),
+        time_limit: args.runs.is_none().then_some(TIME_LIMIT),
         seed: args
             .seed
             .unwrap_or_else(ringside_benches::schedule::new_seed),

@@ -92,6 +92,7 @@ fn figures_are_sorted_into_contenders_and_compared() {
         ],
         workloads: vec![work("start"), work("call")],
         runs: 4,
+        time_limit: None,
         seed: 3,
     };
     let told = RefCell::new(Vec::new());
@@ -141,6 +142,7 @@ fn who_cannot_start_is_reported_with_its_own_words_and_the_others_run() {
         ],
         workloads: vec![work("call")],
         runs: 1,
+        time_limit: None,
         seed: 3,
     };
     let report = run(&plan, &mut |_| {});
@@ -164,6 +166,7 @@ fn a_contender_that_keeps_failing_is_not_tried_for_ever() {
         ],
         workloads: vec![work("call")],
         runs: 6,
+        time_limit: None,
         seed: 3,
     };
     let report = run(&plan, &mut |_| {});
@@ -195,6 +198,7 @@ fn a_twin_is_compared_within_the_same_contender() {
         contenders: vec![scripted("native", script)],
         workloads: vec![work("primes"), twin],
         runs: 2,
+        time_limit: None,
         seed: 3,
     };
     let report = run(&plan, &mut |_| {});
@@ -212,6 +216,7 @@ fn a_program_that_a_contender_never_runs_is_reported_as_such() {
         contenders: vec![scripted("vm", "")],
         workloads: vec![work("sysbench-cpu")],
         runs: 1,
+        time_limit: None,
         seed: 3,
     };
     let report = run(&plan, &mut |_| {});
@@ -234,6 +239,7 @@ fn the_footprint_is_taken_while_the_work_waits() {
         )],
         workloads: vec![work("footprint")],
         runs: 1,
+        time_limit: None,
         seed: 3,
     };
     let report = run(&plan, &mut |_| {});
@@ -245,4 +251,29 @@ fn the_footprint_is_taken_while_the_work_waits() {
             .is_none()
     );
     assert!(!report.has_failures(), "{:?}", report.workloads[0].failures);
+}
+
+#[test]
+fn when_time_is_up_no_further_round_begins() {
+    let plan = Plan {
+        contenders: vec![scripted("native", "echo call_ns 1")],
+        workloads: vec![work("call")],
+        runs: 1000,
+        time_limit: Some(Duration::ZERO),
+        seed: 3,
+    };
+    let report = run(&plan, &mut |_| {});
+    assert!(report.out_of_time && !report.interrupted);
+    assert_eq!(report.runs, 1);
+    let result = report.result("call", "call_ns", "native").unwrap();
+    assert_eq!(result.samples.len(), 1);
+
+    let enough = Plan {
+        runs: 2,
+        time_limit: Some(Duration::from_secs(600)),
+        ..plan
+    };
+    let report = run(&enough, &mut |_| {});
+    assert!(!report.out_of_time);
+    assert_eq!(report.runs, 2);
 }

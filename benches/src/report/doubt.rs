@@ -149,7 +149,7 @@ fn cannot_tell(
         return None;
     }
     // An interval narrows with the square root of the number of runs.
-    let enough = (f64::from(runs) * (width / TELLABLE).powi(2) / 10.0).ceil() * 10.0;
+    let enough = (f64::from(runs.max(1)) * (width / TELLABLE).powi(2) / 10.0).ceil() * 10.0;
     let runs_needed = (enough <= MOST_RUNS).then_some(enough as u32);
     let message = format!(
         "too noisy to tell {} from {}: their ratio is anything from {:.2} to {:.2}; {}",

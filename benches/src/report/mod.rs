@@ -29,10 +29,12 @@ pub struct Report {
     pub elapsed_s: f64,
     /// What decided the order of runs and the resampling.
     pub seed: u64,
-    /// Rounds that were asked for; a warm-up round came before them and is left out everywhere.
+    /// Rounds that were completed; a warm-up round came before them and is left out everywhere.
     pub runs: u32,
-    /// Whether it was stopped before all of them were done.
+    /// Whether somebody stopped it before all rounds were done.
     pub interrupted: bool,
+    /// Whether time was up before all rounds were done.
+    pub out_of_time: bool,
     /// Where it was measured.
     pub host: HostLabel,
     /// Who took part, in the order of a table's columns.

@@ -208,6 +208,12 @@ fn notes(report: &Report, text: &mut String) {
     if report.interrupted {
         line("interrupted: this is what there was by then".to_owned());
     }
+    if report.out_of_time {
+        line(
+            "time was up before all rounds were done; --runs N takes the time that it takes"
+                .to_owned(),
+        );
+    }
     for contender in &report.contenders {
         if let Some(reason) = &contender.unavailable {
             line(format!(

@@ -58,6 +58,7 @@ pub fn report_of(figures: &[(&str, Vec<f64>)]) -> Report {
             .max()
             .unwrap_or(20) as u32,
         interrupted: false,
+        out_of_time: false,
         host: HostLabel {
             kernel: "Linux 6.1.0".to_owned(),
             cpu: "A CPU, \"quoted\"".to_owned(),
