@@ -3,6 +3,7 @@
 mod exits;
 mod run;
 mod statistics;
+mod walk;
 
 use super::{Failure, output::print};
 use clap::Subcommand;
@@ -29,6 +30,8 @@ pub struct Args {
 enum Command {
     Run(run::Args),
     Exits(exits::Args),
+    Walk(walk::WalkArgs),
+    Translate(walk::TranslateArgs),
     /// List the embedded guest programs
     List,
 }
@@ -38,6 +41,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.command {
         Command::Run(args) => run::run(args),
         Command::Exits(args) => exits::run(args),
+        Command::Walk(args) => walk::walk(args),
+        Command::Translate(args) => walk::translate(args),
         Command::List => {
             for program in PROGRAMS {
                 print(format_args!("{:<12} {}\n", program.name, program.about))?;

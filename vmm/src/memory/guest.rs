@@ -14,7 +14,7 @@
 use super::layout::{Layout, LayoutError};
 use super::pages::{self, Pages};
 use super::{Gpa, Hva};
-use crate::paging::Slot;
+use crate::paging::{PhysicalMemory, Slot};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -214,6 +214,11 @@ impl GuestMemory {
 
     /// The regions, for who makes slots of them.
     pub(crate) fn inner(&self) -> &GuestMemoryMmap<()> {
+        &self.mapping
+    }
+
+    /// The same memory as page tables are read from it.
+    pub fn physical(&self) -> &impl PhysicalMemory {
         &self.mapping
     }
 
