@@ -46,6 +46,9 @@ pub enum Number {
     /// `(address, length)`: ring 0 returns pages to the host (a balloon inflates). Contents are lost;
     /// the next touch gets zeros. Result: bytes returned.
     Release = 5,
+    /// `(address of a [`Ring`])`: the doorbell. Writes every slot that was filled and not served yet
+    /// to standard output. Result: slots served.
+    Ring = 8,
 }
 
 impl Number {
@@ -58,8 +61,47 @@ impl Number {
             3 => Number::Read,
             4 => Number::Fault,
             5 => Number::Release,
+            8 => Number::Ring,
             _ => return None,
         })
+    }
+}
+
+/// Slots of a [`Ring`].
+pub const RING_SLOTS: usize = 64;
+
+/// A queue in guest memory, shared by both sides: the guest fills slots and rings once for many of
+/// them, which is how virtio devices save exits.
+///
+/// ```text
+///  filled ─ counts up, the guest's          served ─ counts up, the VMM's
+///  slots    [ n mod 64 ]: where the n-th piece lies; the guest's until filled says otherwise
+/// ```
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ring {
+    /// How many slots were ever filled; at most 64 more than `served`.
+    pub filled: u64,
+    /// How many the VMM ever served.
+    pub served: u64,
+    /// `(address, length)` of each piece, guest-physical and in bytes, at most 64 KiB.
+    pub slots: [[u64; 2]; RING_SLOTS],
+}
+
+impl Ring {
+    /// An empty ring.
+    pub const fn new() -> Ring {
+        Ring {
+            filled: 0,
+            served: 0,
+            slots: [[0; 2]; RING_SLOTS],
+        }
+    }
+}
+
+impl Default for Ring {
+    fn default() -> Ring {
+        Ring::new()
     }
 }
 

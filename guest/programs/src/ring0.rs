@@ -6,6 +6,7 @@
 //! drop to ring 3, and answer traps.
 
 use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicU64, Ordering};
 use ringside_abi::{boot_info::offset, hypercall::Number, layout, port};
 
 // Processor rdi begins here, with its ring-3 stack in rsi and its task register's selector in rdx;
@@ -78,7 +79,11 @@ ring0_trap:
 3:  pop rdx
     pop rcx
     pop rax
-4:  // Nothing here can help: tell the VMM (vector, error code, rip, cr2) and stop.
+4:  cmp dword ptr [rsp], 32
+    jae 9f
+    cmp qword ptr [ring0_recover], 0
+    jne 20f
+    // Nothing here can help: tell the VMM (vector, error code, rip, cr2) and stop.
     pop rax
     pop rcx
     mov rdx, [rsp]
@@ -107,6 +112,37 @@ ring0_trap:
 7:  mov rax, -38                // no such system call
     iretq
 
+9:  // An interrupt: count it, and tell the x2APIC that it was taken.
+    push rax
+    push rcx
+    push rdx
+    mov eax, [rsp + 24]
+    lock inc qword ptr [ring0_interrupts + 8 * rax]
+    mov ecx, {end_of_interrupt}
+    xor eax, eax
+    xor edx, edx
+    wrmsr
+    pop rdx
+    pop rcx
+    pop rax
+    add rsp, 16
+    iretq
+
+20: // Somebody expects an exception: note it, and go on where they want to.
+    push rax
+    mov rax, [rsp + 8]
+    mov [ring0_trapped], rax
+    mov rax, [rsp + 16]
+    mov [ring0_trapped + 8], rax
+    mov rax, cr2
+    mov [ring0_trapped + 16], rax
+    xor eax, eax
+    xchg rax, [ring0_recover]
+    mov [rsp + 24], rax
+    pop rax
+    add rsp, 16
+    iretq
+
 8:  // Some software KVM knows no int in ring 3 and calls it an invalid opcode.
     push rax
     mov rax, [rsp + 24]
@@ -115,6 +151,13 @@ ring0_trap:
     jne 4b
     add qword ptr [rsp + 16], 2
     jmp 5b
+
+    .bss
+    .balign 8
+    .global ring0_recover, ring0_trapped, ring0_interrupts
+ring0_recover: .zero 8          // where to go on after an exception that somebody expects; 0: nobody
+ring0_trapped: .zero 24         // that exception: vector, error code, cr2
+ring0_interrupts: .zero 8 * 256 // how often each vector came
     "#,
     stride = const layout::VECTOR_STRIDE,
     user_data = const layout::selector::USER_DATA,
@@ -127,6 +170,7 @@ ring0_trap:
     entry_flags = const (1_u64 << 63) | 0x67, // no-execute, dirty, accessed, user, writable, present
     fault = const Number::Fault as u64,
     hypercall_port = const port::HYPERCALL,
+    end_of_interrupt = const x2apic::END_OF_INTERRUPT,
 );
 
 /// The null system call: into ring 0 and back.
@@ -143,6 +187,109 @@ pub fn halt() {
     }
     // SAFETY: an interrupt's return comes back here; ring 3 gets its own flags back.
     unsafe { call(halt) };
+}
+
+/// The local interrupt controller's registers, as MSRs (SDM vol. 3A, table 11-6), for a program that
+/// asks for interrupts.
+pub mod x2apic {
+    /// Any value: the interrupt was taken care of.
+    pub const END_OF_INTERRUPT: u32 = 0x80b;
+    /// Bit 8 switches the controller on; bits 0 to 7 are the spurious vector.
+    pub const SPURIOUS: u32 = 0x80f;
+    /// An interrupt for other processors: vector, and the target's number in bits 32 and up.
+    pub const COMMAND: u32 = 0x830;
+    /// The timer's vector, and its mode in bits 17 and 18; bit 16 masks it.
+    pub const TIMER: u32 = 0x832;
+    /// Counts down from what is written here.
+    pub const TIMER_COUNT: u32 = 0x838;
+    /// What the timer's clock is divided by; 11 is 1.
+    pub const TIMER_DIVIDE: u32 = 0x83e;
+    /// An interrupt for this very processor: its vector.
+    pub const SELF: u32 = 0x83f;
+    /// In its mode, the timer's interrupt comes when the time-stamp counter has this value.
+    pub const TSC_DEADLINE: u32 = 0x6e0;
+}
+
+/// Writes a model-specific register, from ring 0.
+///
+/// # Safety
+/// The register's meaning: what it changes must leave ring 3 as it is.
+pub unsafe fn write_msr(register: u32, value: u64) {
+    #[unsafe(naked)]
+    unsafe extern "C" fn write() {
+        core::arch::naked_asm!(
+            "mov ecx, esi",
+            "mov eax, edx",
+            "shr rdx, 32",
+            "wrmsr",
+            "ret"
+        )
+    }
+    // SAFETY: the caller's.
+    unsafe { call_with(write, register.into(), value) };
+}
+
+/// How often the interrupt `vector` came, on all processors.
+pub fn interrupts(vector: u8) -> u64 {
+    unsafe extern "C" {
+        static ring0_interrupts: [AtomicU64; 256];
+    }
+    // SAFETY: as many counters as there are vectors, which ring 0 changes atomically.
+    unsafe { ring0_interrupts[usize::from(vector)].load(Ordering::Relaxed) }
+}
+
+/// An exception that was expected.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trapped {
+    /// Its vector.
+    pub vector: u64,
+    /// Its error code; 0 for vectors without one.
+    pub error_code: u64,
+    /// The last page fault's address.
+    pub cr2: u64,
+}
+
+/// The exception that the last [`probe!`](crate::probe) met, if it met one.
+pub fn trapped() -> Option<Trapped> {
+    unsafe extern "C" {
+        static ring0_trapped: Trapped;
+    }
+    // SAFETY: three plain words, which ring 0 wrote; volatile, for the compiler sees nobody write.
+    let trapped = unsafe { (&raw const ring0_trapped).read_volatile() };
+    (trapped.vector != u64::MAX).then_some(trapped)
+}
+
+/// Runs instructions that may raise an exception; [`trapped`](crate::ring0::trapped) then tells which.
+/// They are the operands of `asm!`, which the first of them must not skip over the end of. One
+/// processor at a time may do so.
+#[macro_export]
+macro_rules! probe {
+    ($code:literal $($operands:tt)*) => {
+        core::arch::asm!(
+            "mov qword ptr [ring0_trapped], -1",
+            "lea {recover}, [rip + 77f]",
+            "mov [ring0_recover], {recover}",
+            $code,
+            "77:",
+            "mov qword ptr [ring0_recover], 0",
+            recover = out(reg) _
+            $($operands)*
+        )
+    };
+}
+
+/// Runs `function` in ring 0, with `a` in `rsi` and `b` in `rdx`; what it leaves in `rax`.
+///
+/// # Safety
+/// As of [`call`].
+pub unsafe fn call_with(function: unsafe extern "C" fn(), a: u64, b: u64) -> u64 {
+    let result;
+    // SAFETY: as in `call`.
+    unsafe {
+        asm!("int 0x80", inout("rax") 1_u64 => result, in("rdi") function, in("rsi") a, in("rdx") b, clobber_abi("C"), options(nostack))
+    };
+    result
 }
 
 /// Runs `function` in ring 0.

@@ -8,7 +8,7 @@ use super::SharedOutput;
 use crate::memory::{Gpa, GuestMemory, MemoryError};
 use crate::sys::stream;
 use crate::trap::{Reply, Stop, Width};
-use ringside_abi::hypercall::{Number, Request, errno};
+use ringside_abi::hypercall::{Number, RING_SLOTS, Request, Ring, errno};
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::offset_of;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -128,6 +128,7 @@ impl Hypercalls {
                 });
             }
             Some(Number::Release) => self.release(a, b),
+            Some(Number::Ring) => self.ring(a),
             None => Err(errno::ENOSYS),
         };
         let result = result.map_or_else(|error| -error, |value| value as i64);
@@ -171,6 +172,30 @@ impl Hypercalls {
         Ok(count as u64)
     }
 
+    fn ring(&mut self, address: u64) -> Result<u64, i64> {
+        let (first, pieces) = ring_pieces(&self.memory, address)?;
+        let mut served = 0;
+        let result = pieces.iter().try_for_each(|&[address, length]| {
+            if length > CHUNK {
+                return Err(errno::EINVAL);
+            }
+            let mut bytes = self.buffer(address, length)?;
+            self.memory
+                .read(Gpa(address), &mut bytes)
+                .map_err(|_| errno::EFAULT)?;
+            self.output
+                .write_all(&bytes)
+                .map_err(|error| error_number(&error))?;
+            served += 1;
+            Ok(())
+        });
+        let at = Gpa(address + offset_of!(Ring, served) as u64);
+        self.memory
+            .write_value(at, first.wrapping_add(served))
+            .map_err(|_| errno::EFAULT)?;
+        result.map(|()| served)
+    }
+
     fn release(&mut self, address: u64, length: u64) -> Result<u64, i64> {
         match self.memory.release(Gpa(address), length) {
             Ok(()) => Ok(length),
@@ -178,6 +203,36 @@ impl Hypercalls {
             Err(_) => Err(errno::EINVAL),
         }
     }
+}
+
+/// What is filled and not served in the ring at `address`: the number of the first piece, and where
+/// each lies.
+///
+/// # Errors
+/// `EFAULT` for a ring that is not all in memory, `EINVAL` for counters that cannot be.
+pub(crate) fn ring_pieces(memory: &GuestMemory, address: u64) -> Result<(u64, Vec<[u64; 2]>), i64> {
+    if !memory.contains(Gpa(address), size_of::<Ring>() as u64) {
+        return Err(errno::EFAULT);
+    }
+    let word = |offset: usize| {
+        let at = Gpa(address + offset as u64);
+        memory.read_value::<u64>(at).map_err(|_| errno::EFAULT)
+    };
+    let (filled, served) = (
+        word(offset_of!(Ring, filled))?,
+        word(offset_of!(Ring, served))?,
+    );
+    // Both count up for ever: their difference holds also when one wrapped.
+    let count = filled.wrapping_sub(served);
+    if count > RING_SLOTS as u64 {
+        return Err(errno::EINVAL);
+    }
+    let pieces = (0..count).map(|index| {
+        let slot = (served.wrapping_add(index) % RING_SLOTS as u64) as usize;
+        let at = offset_of!(Ring, slots) + slot * size_of::<[u64; 2]>();
+        Ok([word(at)?, word(at + 8)?])
+    });
+    Ok((served, pieces.collect::<Result<_, i64>>()?))
 }
 
 fn error_number(error: &io::Error) -> i64 {

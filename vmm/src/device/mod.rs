@@ -12,6 +12,7 @@ mod serial;
 
 pub use bus::{Bus, Buses, Device, Overlap};
 pub use debug_exit::DebugExit;
+pub(crate) use hypercall::ring_pieces;
 pub use hypercall::{Hypercalls, Streams};
 pub use i8042::I8042;
 pub use serial::{SerialPort, SharedOutput};

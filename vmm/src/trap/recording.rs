@@ -7,10 +7,11 @@
 //! same output.
 
 use super::{Exit, Observer, Reply, Stop, Width, dispatch};
+use crate::device::ring_pieces;
 use crate::device::{Buses, Streams};
 use crate::memory::{Gpa, GuestMemory, MemoryError};
 use kvm_bindings::kvm_regs;
-use ringside_abi::hypercall::{Number, Request};
+use ringside_abi::hypercall::{Number, Request, Ring};
 use ringside_abi::port;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
@@ -130,6 +131,14 @@ impl<W: Write> Observer for Recorder<W> {
         self.note(memory, address, size_of::<Request>() as u64);
         if Number::from_raw(number) == Some(Number::Write) {
             self.note(memory, from, length.min(PAYLOAD_MAX));
+        }
+        if Number::from_raw(number) == Some(Number::Ring)
+            && let Ok((_, pieces)) = ring_pieces(memory, from)
+        {
+            self.note(memory, from, size_of::<Ring>() as u64);
+            for [address, length] in pieces {
+                self.note(memory, address, length.min(PAYLOAD_MAX));
+            }
         }
     }
 

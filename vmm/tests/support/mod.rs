@@ -4,7 +4,8 @@ use ringside_guest::program;
 use ringside_vmm::boot::Image;
 use ringside_vmm::device::Streams;
 use ringside_vmm::sys::kvm::Kvm;
-use ringside_vmm::vm::{Limits, Outcome, Vm};
+use ringside_vmm::trap::{Reason, Stop};
+use ringside_vmm::vm::{End, Limits, Outcome, Vm};
 use std::time::Duration;
 
 /// Opens KVM, or says why the test is skipped.
@@ -43,4 +44,18 @@ pub fn run_image(
     let outcome = vm.run(limits).expect("KVM runs it");
     let bytes = output.lock().expect("no writer panics").clone();
     (outcome, String::from_utf8(bytes).expect("text"))
+}
+
+/// The guest ended itself with `status`, after exactly these exits.
+#[expect(clippy::allow_attributes, reason = "not every test file uses it")]
+#[allow(dead_code)]
+pub fn ended_with_exits(outcome: &Outcome, status: u8, exits: &[(Reason, u64)]) {
+    assert_eq!(outcome.end, End::Stopped(Stop::Exited(status)));
+    let counted: Vec<(Reason, u64)> = outcome
+        .statistics
+        .summaries()
+        .iter()
+        .map(|row| (row.reason, row.count))
+        .collect();
+    assert_eq!(counted, exits);
 }

@@ -24,12 +24,20 @@ fn recording() -> Vec<u8> {
         width: Width::Byte,
         value,
     };
-    let steps: [&dyn Fn() -> Exit; 6] = [
+    let ring = || {
+        let mut ring = [0; 6];
+        // Filled twice, served never; the pieces are twice the line's beginning.
+        (ring[0], ring[2], ring[3], ring[4], ring[5]) = (2, 0x2000, 2, 0x2000, 2);
+        memory.write_value(Gpa(0x4000), ring).unwrap();
+        request(Number::Ring as u64, [0x4000, 0])
+    };
+    let steps: [&dyn Fn() -> Exit; 7] = [
         &|| byte(port::SERIAL, b'>'.into()),
         &|| request(Number::Write as u64, [0x2000, 7]),
         &|| request(Number::Read as u64, [0x3000, 100]),
         &|| request(Number::Write as u64, [u64::MAX, 7]),
         &|| request(999, [0, 0]),
+        &ring,
         &|| byte(port::DEBUG_EXIT, 3),
     ];
     for step in steps {
@@ -47,8 +55,8 @@ fn a_recording_replays_without_kvm() {
     let file = recording();
     assert!(String::from_utf8_lossy(&file).contains(&to_hex(b"typed")));
     let replayed = replay(&*file, "test").unwrap();
-    assert_eq!(replayed.accesses, 6);
-    assert_eq!(replayed.output, b">a line\n");
+    assert_eq!(replayed.accesses, 7);
+    assert_eq!(replayed.output, b">a line\na a ");
     assert_eq!(replayed.stop, Some(Stop::Exited(3)));
 }
 
