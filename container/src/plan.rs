@@ -3,6 +3,7 @@
 //! plan, and no system call is made.
 
 pub mod call;
+pub mod oci;
 pub mod remedy;
 pub mod step;
 

@@ -152,6 +152,8 @@ pub enum Call {
     NoNewPrivileges,
     /// `execve` in a child of init (`man 2 execve`).
     Execute,
+    /// A call of a bundle's container.
+    Oci(super::oci::OciCall),
 }
 
 /// A C string of a path or text that the plan itself wrote: it has no NUL byte by construction, and
@@ -196,6 +198,7 @@ impl Call {
             Self::LoopbackUp => "ioctl",
             Self::LimitCapabilities { .. } => "capset",
             Self::Execute => "execve",
+            Self::Oci(call) => call.name(),
         }
     }
 }
@@ -282,6 +285,7 @@ impl fmt::Display for Call {
             Self::LimitCapabilities { keep } => write!(f, "capset({keep:#x})"),
             Self::NoNewPrivileges => write!(f, "prctl(PR_SET_NO_NEW_PRIVS)"),
             Self::Execute => write!(f, "execve(the command)"),
+            Self::Oci(call) => call.fmt(f),
         }
     }
 }

@@ -1,6 +1,41 @@
 //! Containers that live on between commands: the life cycle of the OCI runtime specification
 //! (`runtime.md`), as `runc` has it.
 
+pub mod bundle;
+pub mod create;
+mod defaults;
+mod error;
+pub mod exec;
+pub mod hooks;
+pub mod init;
 mod rlimit;
+pub mod root;
+pub mod state;
+pub mod status;
+mod time;
 
+pub use defaults::{default_spec, features};
+pub use error::Error;
 pub use rlimit::rlimit_number;
+pub use time::now;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use crate::sys;
+
+/// Takes a descriptor that has just been received and belongs to nobody else.
+pub fn own_descriptor(fd: RawFd) -> OwnedFd {
+    sys::own(fd)
+}
+
+/// Gives one terminal the size of another; nothing when one is none.
+pub fn copy_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
+    if let Ok(size) = sys::terminal_size(from) {
+        let _ = sys::set_terminal_size(to, size);
+    }
+}
+
+/// Sends a signal to a process that may have ended.
+pub fn signal_process(process: BorrowedFd<'_>, signal: i32) {
+    let _ = sys::pidfd_send_signal(process.as_fd(), signal);
+}

@@ -27,7 +27,7 @@ pub use hooks::{Hook, Hooks};
 pub use linux::{Device, IdMapping, Linux, NamespaceKind, NamespaceSpec, Personality, TimeOffset};
 pub use process::{
     Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
-    capability_number,
+    capability_names, capability_number,
 };
 pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma,

@@ -36,21 +36,48 @@ pub fn effective_capabilities() -> Result<u64, Errno> {
     Ok(u64::from(words[0].effective) | u64::from(words[1].effective) << 32)
 }
 
+/// Makes everything that is permitted effective.
+///
+/// # Errors
+/// None that a current kernel gives.
+pub fn restore_effective() -> Result<(), Errno> {
+    let mut header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let mut words = [Word::default(); 2];
+    // SAFETY: version 3 makes the kernel write exactly two words, which is what `words` has.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, words.as_mut_ptr()) })?;
+    for word in &mut words {
+        word.effective = word.permitted;
+    }
+    // SAFETY: version 3 makes the kernel read exactly two words, which is what `words` has.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, words.as_ptr()) }).map(drop)
+}
+
 /// Makes the effective and permitted sets what they share with `keep`, and the inheritable set empty.
 ///
 /// # Errors
 /// `EPERM` when `keep` has a capability that the thread does not.
 pub fn set_capabilities(keep: u64) -> Result<(), Errno> {
+    set_capability_sets(keep, keep, 0)
+}
+
+/// Makes the three sets of `capset` these.
+///
+/// # Errors
+/// `EPERM` when one has a capability that the thread may not have.
+pub fn set_capability_sets(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Errno> {
     let mut header = Header {
         version: VERSION_3,
         pid: 0,
     };
-    let word = |bits: u32| Word {
-        effective: bits,
-        permitted: bits,
-        inheritable: 0,
+    let word = |shift: u32| Word {
+        effective: (effective >> shift) as u32,
+        permitted: (permitted >> shift) as u32,
+        inheritable: (inheritable >> shift) as u32,
     };
-    let words = [word(keep as u32), word((keep >> 32) as u32)];
+    let words = [word(0), word(32)];
     // SAFETY: version 3 makes the kernel read exactly two words, which is what `words` has.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, words.as_ptr()) }).map(drop)
 }

@@ -62,6 +62,13 @@ pub fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
+/// Takes a descriptor that the kernel has just opened and that a wrapper gave as a number.
+pub fn own(fd: RawFd) -> OwnedFd {
+    assert!(fd >= 0, "no descriptor: {fd}");
+    // SAFETY: callers pass the result of a call that opened it, and keep no copy.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,15 +5,27 @@
 
 mod capability;
 mod clone;
+mod confine;
 mod descriptor;
 mod network;
+mod root;
 mod spawn;
+mod terminal;
 
-pub use capability::{drop_bounding, effective_capabilities, set_capabilities};
+pub use capability::{
+    drop_bounding, effective_capabilities, restore_effective, set_capabilities, set_capability_sets,
+};
 pub use clone::{Clone3, Cloned, clone3};
-pub use descriptor::{close_range, pidfd_open, pidfd_send_signal, socket_pair};
+pub use confine::{
+    SchedulerAttributes, default_signals, load_filter, raise_ambient, set_io_priority, set_rlimit,
+    set_scheduler,
+};
+pub use descriptor::{close_range, own, pidfd_open, pidfd_send_signal, socket_pair};
 pub use network::loopback_up;
+pub use root::{open_in_root, set_mount_attributes};
 pub use spawn::{Program, SpawnError, spawn};
+
+pub use terminal::{control_terminal, set_terminal_size, terminal_peer, terminal_size};
 
 use std::ffi::CStr;
 

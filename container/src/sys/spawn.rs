@@ -64,7 +64,7 @@ impl Program {
 
     /// Becomes the first candidate that the kernel accepts, or says which one decides and why not,
     /// by the rules of `man 3 execvp`: what is missing is passed over, what is forbidden remembered.
-    fn execute(&self) -> SpawnError {
+    pub fn execute(&self) -> SpawnError {
         let mut verdict = SpawnError {
             candidate: 0,
             errno: Errno::ENOENT,

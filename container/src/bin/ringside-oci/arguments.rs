@@ -1,0 +1,181 @@
+//! Reading the command line as `runc` does: `--name value`, `--name=value` or `-name`, before and after
+//! the container's name. What follows the program of `exec` is the program's.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// An option: its name, its short names, whether it takes a value.
+pub type Known = (&'static str, &'static [&'static str], bool);
+
+/// What was given.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    options: BTreeMap<&'static str, Vec<String>>,
+    /// What is no option.
+    pub positional: Vec<String>,
+}
+
+impl Parsed {
+    /// Whether an option without a value was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.options
+            .get(name)
+            .is_some_and(|values| values.last().is_none_or(|it| it != "false"))
+    }
+
+    /// The value of an option, the last one.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.options.get(name)?.last().map(String::as_str)
+    }
+
+    /// All values of an option.
+    pub fn values(&self, name: &str) -> &[String] {
+        self.options.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The value of an option as a path.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.value(name)
+            .filter(|it| !it.is_empty())
+            .map(PathBuf::from)
+    }
+
+    /// The value of an option as a number.
+    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, String> {
+        let parse = |text: &str| {
+            text.parse()
+                .map_err(|_| format!("invalid value {text:?} for flag -{name}: it is no number"))
+        };
+        self.value(name).map(parse).transpose()
+    }
+}
+
+/// Parses options of `known` and gives what is none of them; after the `last`th of those everything is
+/// passed over.
+pub fn parse(
+    arguments: &[String],
+    known: &[Known],
+    last: usize,
+) -> Result<(Parsed, usize), String> {
+    let mut parsed = Parsed::default();
+    let mut index = 0;
+    while index < arguments.len() && parsed.positional.len() < last {
+        let argument = &arguments[index];
+        index += 1;
+        if argument == "--" {
+            break;
+        }
+        let Some(option) = argument
+            .strip_prefix("--")
+            .or_else(|| argument.strip_prefix('-').filter(|it| !it.is_empty()))
+        else {
+            parsed.positional.push(argument.clone());
+            continue;
+        };
+        let (name, value) = option
+            .split_once('=')
+            .map_or((option, None), |(name, value)| {
+                (name, Some(value.to_owned()))
+            });
+        let found = known
+            .iter()
+            .find(|(long, short, _)| *long == name || short.contains(&name));
+        let (long, _, takes_value) =
+            found.ok_or_else(|| format!("flag provided but not defined: -{name}"))?;
+        let values = parsed.options.entry(long).or_default();
+        match (takes_value, value) {
+            (_, Some(value)) => values.push(value),
+            (false, None) => {}
+            (true, None) => {
+                let value = arguments
+                    .get(index)
+                    .ok_or_else(|| format!("flag needs an argument: -{name}"))?;
+                values.push(value.clone());
+                index += 1;
+            }
+        }
+    }
+    Ok((parsed, index))
+}
+
+/// What holds for every command.
+#[derive(Debug, Default)]
+pub struct Global {
+    /// Where containers are remembered.
+    pub root: PathBuf,
+    log: Option<PathBuf>,
+    is_json: bool,
+}
+
+const GLOBAL: [Known; 12] = [
+    ("root", &[], true),
+    ("log", &[], true),
+    ("log-format", &[], true),
+    ("log-level", &[], true),
+    ("debug", &[], false),
+    ("systemd-cgroup", &[], false),
+    ("cgroup-manager", &[], true),
+    ("rootless", &[], true),
+    ("criu", &[], true),
+    ("help", &["h"], false),
+    ("version", &["v"], false),
+    ("explain", &[], false),
+];
+
+/// Options before the command; gives them and the rest.
+pub fn global(arguments: &[String]) -> Result<(Global, &[String]), String> {
+    let (parsed, used) = parse(arguments, &GLOBAL, 1)?;
+    let is_systemd =
+        parsed.has("systemd-cgroup") || parsed.value("cgroup-manager") == Some("systemd");
+    if is_systemd {
+        return Err(
+            "the systemd cgroup driver is not supported yet; use the cgroupfs driver".into(),
+        );
+    }
+    let root = parsed.path("root").unwrap_or_else(default_root);
+    let global = Global {
+        root,
+        log: parsed.path("log"),
+        is_json: parsed.value("log-format") == Some("json"),
+    };
+    let first = if parsed.has("version") {
+        return Ok((global, VERSION.get_or_init(|| vec!["--version".to_owned()])));
+    } else if parsed.positional.is_empty() {
+        return Ok((global, HELP.get_or_init(|| vec!["help".to_owned()])));
+    } else {
+        used - 1
+    };
+    Ok((global, &arguments[first..]))
+}
+
+static VERSION: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+static HELP: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+
+fn default_root() -> PathBuf {
+    let is_root = nix::unistd::geteuid().is_root();
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(directory) if !is_root => PathBuf::from(directory).join("ringside-oci"),
+        _ => "/run/ringside-oci".into(),
+    }
+}
+
+impl Global {
+    /// Tells whoever asked: on standard error, and in the log that callers read.
+    pub fn log(&self, level: &str, message: &str) {
+        eprintln!("{message}");
+        let Some(path) = &self.log else { return };
+        let time = ringside_container::runtime::now();
+        let line = if self.is_json {
+            serde_json::json!({"level": level, "msg": message, "time": time}).to_string()
+        } else {
+            format!("time=\"{time}\" level={level} msg={message:?}")
+        };
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path);
+        // Whoever cannot be told here has been told on standard error.
+        let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+    }
+}

@@ -1,0 +1,472 @@
+//! Each command: parse, call the library, print.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use ringside_container::runtime::create::{self, Create};
+use ringside_container::runtime::exec::{Exec, exec};
+use ringside_container::runtime::{self, status};
+use ringside_container::spec::{Memory, Pids, Resources};
+use serde_json::{Value, json};
+
+use crate::arguments::{Global, Known, Parsed, parse};
+use crate::terminal;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// In the library.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// In `exec`, which has a status of its own for that.
+    #[error("exec failed: {0}")]
+    Exec(#[source] runtime::Error),
+    /// On the command line.
+    #[error("{0}")]
+    Usage(String),
+    /// While printing.
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+    /// While relaying the terminal.
+    #[error("terminal: {0}")]
+    Terminal(#[from] nix::Error),
+}
+
+impl Error {
+    /// As runc has it: 255 when `exec` fails, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exec(_) => 255,
+            _ => 1,
+        }
+    }
+}
+
+impl From<String> for Error {
+    fn from(text: String) -> Self {
+        Self::Usage(text)
+    }
+}
+
+const CREATE: [Known; 10] = [
+    ("bundle", &["b"], true),
+    ("config", &["f"], true),
+    ("console-socket", &[], true),
+    ("pidfd-socket", &[], true),
+    ("pid-file", &[], true),
+    ("preserve-fds", &[], true),
+    ("no-pivot", &[], false),
+    ("no-new-keyring", &[], false),
+    ("no-subreaper", &[], false),
+    ("help", &["h"], false),
+];
+
+const RUN: [Known; 12] = {
+    let mut all = [("detach", ["d"].as_slice(), false); 12];
+    let mut index = 0;
+    while index < CREATE.len() {
+        all[index] = CREATE[index];
+        index += 1;
+    }
+    all[11] = ("keep", &[], false);
+    all
+};
+
+const EXEC: [Known; 20] = [
+    ("process", &["p"], true),
+    ("cwd", &[], true),
+    ("env", &["e"], true),
+    ("tty", &["t"], false),
+    ("user", &["u"], true),
+    ("additional-gids", &["g"], true),
+    ("detach", &["d"], false),
+    ("pid-file", &[], true),
+    ("console-socket", &[], true),
+    ("pidfd-socket", &[], true),
+    ("process-label", &[], true),
+    ("apparmor", &[], true),
+    ("no-new-privs", &[], false),
+    ("cap", &["c"], true),
+    ("preserve-fds", &[], true),
+    ("no-subreaper", &[], false),
+    ("ignore-paused", &[], false),
+    ("interactive", &["i"], false),
+    ("cgroup", &[], true),
+    ("help", &["h"], false),
+];
+
+/// Runs the command that the arguments begin with.
+pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
+    let (name, rest) = arguments
+        .split_first()
+        .ok_or_else(|| "name a command".to_owned())?;
+    let all = |known: &[Known]| parse(rest, known, usize::MAX).map(|(parsed, _)| parsed);
+    let root = global.root.as_path();
+    match name.as_str() {
+        "create" => {
+            let parsed = all(&CREATE)?;
+            create::create(&creation(root, &parsed)?)?;
+        }
+        "run" => return run_container(root, &all(&RUN)?),
+        "start" => create::start(root, id(&all(&[])?)?)?,
+        "exec" => return exec_process(root, rest),
+        "state" => print(&state_json(&status::state(root, id(&all(&[])?)?)?))?,
+        "kill" => {
+            let parsed = all(&[("all", &["a"], false), ("signal", &["s"], true)])?;
+            let signal = parsed
+                .value("signal")
+                .or(parsed.positional.get(1).map(String::as_str))
+                .unwrap_or("SIGTERM");
+            status::kill(
+                root,
+                id(&parsed)?,
+                status::signal_number(signal)?,
+                parsed.has("all"),
+            )?;
+        }
+        "delete" => {
+            let parsed = all(&[("force", &["f"], false)])?;
+            status::delete(root, id(&parsed)?, parsed.has("force"))?;
+        }
+        "list" => list(
+            root,
+            &all(&[("format", &["f"], true), ("quiet", &["q"], false)])?,
+        )?,
+        "ps" => {
+            let (parsed, used) = parse(rest, &[("format", &["f"], true)], 1)?;
+            let pids = status::processes(root, id(&parsed)?)?;
+            ps(
+                &pids,
+                parsed.value("format").or(format_of(&rest[used..])),
+                &rest[used..],
+            )?;
+        }
+        "pause" => status::pause(root, id(&all(&[])?)?)?,
+        "resume" => status::resume(root, id(&all(&[])?)?)?,
+        "update" => update(root, rest)?,
+        "events" => {
+            let parsed = all(&[("stats", &[], false), ("interval", &[], true)])?;
+            let id = id(&parsed)?;
+            let stats = status::stats(root, id)?;
+            print(&json!({"type": "stats", "id": id, "data": stats_json(&stats)}))?;
+        }
+        "spec" => {
+            let parsed = all(&[("bundle", &["b"], true), ("rootless", &[], false)])?;
+            let path = parsed
+                .path("bundle")
+                .unwrap_or_else(|| ".".into())
+                .join("config.json");
+            if path.exists() {
+                return Err(format!("File {} exists. Remove it first", path.display()).into());
+            }
+            std::fs::write(
+                &path,
+                format!("{:#}\n", runtime::default_spec(parsed.has("rootless"))),
+            )?;
+        }
+        "features" => print(&runtime::features())?,
+        "--version" | "version" => println!(
+            "ringside-oci version {}\nspec: 1.2.0",
+            env!("CARGO_PKG_VERSION")
+        ),
+        "help" | "--help" => println!("{HELP}"),
+        other => return Err(format!("No help topic for '{other}'").into()),
+    }
+    Ok(0)
+}
+
+const HELP: &str = "usage: ringside-oci [--root DIR] [--log FILE] [--log-format text|json] COMMAND
+
+create start run exec state kill delete list ps pause resume update events spec features";
+
+fn id(parsed: &Parsed) -> Result<&str, Error> {
+    match parsed.positional.first() {
+        Some(id) if !id.is_empty() => Ok(id),
+        _ => Err("container id cannot be empty".to_owned().into()),
+    }
+}
+
+fn print(value: &Value) -> Result<(), Error> {
+    Ok(writeln!(std::io::stdout(), "{value:#}")?)
+}
+
+fn creation(root: &Path, parsed: &Parsed) -> Result<Create, Error> {
+    if parsed.value("pidfd-socket").is_some() {
+        return Err("--pidfd-socket is not supported yet".to_owned().into());
+    }
+    Ok(Create {
+        root: root.into(),
+        id: id(parsed)?.into(),
+        bundle: parsed.path("bundle").unwrap_or_else(|| PathBuf::from(".")),
+        config: parsed.path("config"),
+        pid_file: parsed.path("pid-file"),
+        console_socket: parsed.path("console-socket"),
+        preserve_fds: parsed.number("preserve-fds")?.unwrap_or(0),
+        no_pivot: parsed.has("no-pivot"),
+        no_new_keyring: parsed.has("no-new-keyring"),
+    })
+}
+
+fn run_container(root: &Path, parsed: &Parsed) -> Result<u8, Error> {
+    let what = creation(root, parsed)?;
+    let is_detached = parsed.has("detach");
+    let sockets = (what.console_socket.is_none() && !is_detached)
+        .then(terminal::sockets)
+        .transpose()?;
+    let (ours, theirs) = sockets.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
+    let made = create::run(&what, theirs)?;
+    if is_detached {
+        return Ok(0);
+    }
+    let has_terminal =
+        what.console_socket.is_none() && made.spec.process.as_ref().is_some_and(|it| it.terminal);
+    let master = ours
+        .filter(|_| has_terminal)
+        .map(|socket| terminal::receive(&socket))
+        .transpose()?;
+    let made = made.unlock();
+    terminal::relay(master.as_ref(), made.pidfd())?;
+    let code = made.wait()?.code();
+    if !parsed.has("keep") {
+        made.remove()?;
+    }
+    Ok(code)
+}
+
+fn exec_process(root: &Path, rest: &[String]) -> Result<u8, Error> {
+    let (parsed, used) = parse(rest, &EXEC, 1)?;
+    // Options may follow the name; the first word that is none is the program.
+    let (more, after) = match rest.get(used) {
+        Some(_) => parse(&rest[used..], &EXEC, 1)?,
+        None => (Parsed::default(), 0),
+    };
+    let mut args: Vec<String> = more.positional.clone();
+    args.extend(rest[used + after..].iter().cloned());
+    let value = |name| more.path(name).or(parsed.path(name));
+    let text = |name| more.value(name).or(parsed.value(name)).map(str::to_owned);
+    let list = |name| [parsed.values(name), more.values(name)].concat();
+    let has = |name| parsed.has(name) || more.has(name);
+    for name in ["process-label", "apparmor", "cgroup", "pidfd-socket"] {
+        if text(name).is_some_and(|it| !it.is_empty()) {
+            return Err(format!("--{name} is not supported yet").into());
+        }
+    }
+    let gids = list("additional-gids")
+        .iter()
+        .map(|gid| gid.parse().map_err(|_| format!("invalid group {gid:?}")))
+        .collect::<Result<_, _>>()?;
+    let what = Exec {
+        root: root.into(),
+        id: id(&parsed)?.into(),
+        process: value("process"),
+        args,
+        cwd: text("cwd"),
+        env: list("env"),
+        tty: has("tty"),
+        user: text("user"),
+        additional_gids: gids,
+        capabilities: list("cap"),
+        no_new_privs: has("no-new-privs"),
+        pid_file: value("pid-file"),
+        console_socket: value("console-socket"),
+        preserve_fds: parsed
+            .number("preserve-fds")?
+            .or(more.number("preserve-fds")?)
+            .unwrap_or(0),
+        ignore_paused: has("ignore-paused"),
+    };
+    if what.process.is_none() && what.args.is_empty() {
+        return Err("process args cannot be empty".to_owned().into());
+    }
+    let is_detached = has("detach");
+    let sockets = (what.console_socket.is_none() && !is_detached)
+        .then(terminal::sockets)
+        .transpose()?;
+    let (ours, theirs) = sockets.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
+    let child = exec(&what, theirs).map_err(Error::Exec)?;
+    if is_detached {
+        return Ok(0);
+    }
+    // A process without a terminal has closed its end unsaid.
+    let master = ours.and_then(|socket| terminal::receive(&socket).ok());
+    terminal::relay(master.as_ref(), child.pidfd.as_fd())?;
+    Ok(create::wait(&child)?.code())
+}
+
+fn state_json(container: &status::Container) -> Value {
+    let record = &container.record;
+    let is_gone = container.status == runtime::state::Status::Stopped;
+    json!({
+        "ociVersion": record.oci_version,
+        "id": record.id,
+        "pid": if is_gone { 0 } else { record.pid },
+        "status": container.status.name(),
+        "bundle": record.bundle,
+        "rootfs": record.rootfs,
+        "created": record.created,
+        "annotations": record.annotations,
+        "owner": "",
+    })
+}
+
+fn list(root: &Path, parsed: &Parsed) -> Result<(), Error> {
+    let all = status::list(root)?;
+    let mut out = std::io::stdout().lock();
+    if parsed.has("quiet") {
+        return Ok(all
+            .iter()
+            .try_for_each(|it| writeln!(out, "{}", it.record.id))?);
+    }
+    if parsed.value("format") == Some("json") {
+        let all: Vec<Value> = all.iter().map(state_json).collect();
+        return Ok(writeln!(out, "{}", Value::from(all))?);
+    }
+    let width = all
+        .iter()
+        .map(|it| it.record.id.len())
+        .max()
+        .unwrap_or(0)
+        .max(11);
+    writeln!(
+        out,
+        "{:width$} {:<11} {:<11} {:<19} CREATED",
+        "ID", "PID", "STATUS", "BUNDLE"
+    )?;
+    for it in &all {
+        let pid = if it.status == runtime::state::Status::Stopped {
+            0
+        } else {
+            it.record.pid
+        };
+        writeln!(
+            out,
+            "{:width$} {pid:<11} {:<11} {:<19} {}",
+            it.record.id,
+            it.status.name(),
+            it.record.bundle.display(),
+            it.record.created
+        )?;
+    }
+    Ok(())
+}
+
+fn format_of(rest: &[String]) -> Option<&str> {
+    let at = rest.iter().position(|it| it == "--format" || it == "-f")?;
+    rest.get(at + 1).map(String::as_str)
+}
+
+fn ps(pids: &[i32], format: Option<&str>, rest: &[String]) -> Result<(), Error> {
+    if format == Some("json") {
+        return Ok(println!("{}", Value::from(pids)));
+    }
+    // As runc: the lines of `ps` that are about these processes.
+    let arguments = if rest.is_empty() {
+        &["-ef".to_owned()][..]
+    } else {
+        rest
+    };
+    let output = std::process::Command::new("ps").args(arguments).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let head = lines.next().unwrap_or_default();
+    let column = head
+        .split_whitespace()
+        .position(|it| it == "PID")
+        .ok_or_else(|| "ps shows no column PID".to_owned())?;
+    println!("{head}");
+    for line in lines {
+        let pid = line
+            .split_whitespace()
+            .nth(column)
+            .and_then(|it| it.parse().ok());
+        if pid.is_some_and(|pid: i32| pids.contains(&pid)) {
+            println!("{line}");
+        }
+    }
+    Ok(())
+}
+
+fn update(root: &Path, rest: &[String]) -> Result<(), Error> {
+    let known: [Known; 16] = [
+        ("resources", &["r"], true),
+        ("blkio-weight", &[], true),
+        ("cpu-period", &[], true),
+        ("cpu-quota", &[], true),
+        ("cpu-burst", &[], true),
+        ("cpu-share", &[], true),
+        ("cpu-rt-period", &[], true),
+        ("cpu-rt-runtime", &[], true),
+        ("cpuset-cpus", &[], true),
+        ("cpuset-mems", &[], true),
+        ("kernel-memory", &[], true),
+        ("memory", &[], true),
+        ("memory-reservation", &[], true),
+        ("memory-swap", &[], true),
+        ("pids-limit", &[], true),
+        ("cpu-idle", &[], true),
+    ];
+    let (parsed, _) = parse(rest, &known, usize::MAX)?;
+    let id = id(&parsed)?;
+    let mut resources = match parsed.value("resources") {
+        Some("-") => Resources::parse(std::io::read_to_string(std::io::stdin())?.as_bytes())
+            .map_err(runtime::Error::from)?,
+        Some(path) => Resources::parse(&std::fs::read(path)?).map_err(runtime::Error::from)?,
+        None => Resources::default(),
+    };
+    let mut cpu = resources.cpu.take().unwrap_or_default();
+    cpu.period = parsed.number("cpu-period")?.or(cpu.period);
+    cpu.quota = parsed.number("cpu-quota")?.or(cpu.quota);
+    cpu.burst = parsed.number("cpu-burst")?.or(cpu.burst);
+    cpu.shares = parsed.number("cpu-share")?.or(cpu.shares);
+    cpu.realtime_period = parsed.number("cpu-rt-period")?.or(cpu.realtime_period);
+    cpu.realtime_runtime = parsed.number("cpu-rt-runtime")?.or(cpu.realtime_runtime);
+    cpu.idle = parsed.number("cpu-idle")?.or(cpu.idle);
+    cpu.cpus = parsed.value("cpuset-cpus").map_or(cpu.cpus, str::to_owned);
+    cpu.mems = parsed.value("cpuset-mems").map_or(cpu.mems, str::to_owned);
+    resources.cpu = Some(cpu);
+    let memory = resources.memory.take().unwrap_or_default();
+    resources.memory = Some(Memory {
+        limit: bytes(&parsed, "memory")?.or(memory.limit),
+        reservation: bytes(&parsed, "memory-reservation")?.or(memory.reservation),
+        swap: bytes(&parsed, "memory-swap")?.or(memory.swap),
+        ..memory
+    });
+    if let Some(limit) = parsed.number("pids-limit")? {
+        resources.pids = Some(Pids { limit: Some(limit) });
+    }
+    Ok(status::update(root, id, &resources)?)
+}
+
+/// A number of bytes, with `k`, `m`, `g` or `t` for powers of 1024.
+fn bytes(parsed: &Parsed, name: &str) -> Result<Option<i64>, Error> {
+    let Some(text) = parsed.value(name) else {
+        return Ok(None);
+    };
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(['b', 'i']);
+    let (digits, shift) = match digits.as_bytes().last() {
+        Some(b'k') => (&digits[..digits.len() - 1], 10),
+        Some(b'm') => (&digits[..digits.len() - 1], 20),
+        Some(b'g') => (&digits[..digits.len() - 1], 30),
+        Some(b't') => (&digits[..digits.len() - 1], 40),
+        _ => (digits, 0),
+    };
+    let number = digits
+        .parse::<i64>()
+        .ok()
+        .and_then(|it| it.checked_mul(1 << shift));
+    number
+        .map(Some)
+        .ok_or_else(|| format!("invalid value {text:?} for flag -{name}: it is no size").into())
+}
+
+fn stats_json(stats: &ringside_container::cgroup::Stats) -> Value {
+    let cpu = stats.cpu.as_ref();
+    let usage = cpu.and_then(|it| it.usage.as_ref());
+    json!({
+        "cpu": {"usage": {"total": usage.map(|it| it.total_us * 1000)}},
+        "memory": stats.memory.as_ref().map(|it| json!({"usage": {"usage": it.usage_bytes, "failcnt": it.limit_hits}})),
+        "pids": stats.pids.as_ref().map(|it| json!({"current": it.current, "limit": it.limit.bounded().unwrap_or(0)})),
+    })
+}

@@ -1,0 +1,151 @@
+//! The caller's terminal while a container with one of its own runs in the foreground.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
+};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+/// A pair of sockets: one for us, one over which the container sends its terminal.
+pub fn sockets() -> nix::Result<(OwnedFd, OwnedFd)> {
+    socketpair(
+        AddressFamily::Unix,
+        SockType::Stream,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+}
+
+/// Receives a terminal.
+pub fn receive(socket: &OwnedFd) -> nix::Result<OwnedFd> {
+    let mut name = [0; 64];
+    let mut space = nix::cmsg_space!([i32; 1]);
+    let mut parts = [IoSliceMut::new(&mut name)];
+    let message = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = part
+            && let Some(fd) = descriptors.first()
+        {
+            return Ok(ringside_container::runtime::own_descriptor(*fd));
+        }
+    }
+    Err(nix::Error::EBADMSG)
+}
+
+/// The caller's terminal in raw mode; back to what it was when this is dropped.
+struct Raw(Option<Termios>);
+
+impl Raw {
+    fn new() -> Self {
+        let before = tcgetattr(std::io::stdin()).ok();
+        if let Some(before) = &before {
+            let mut raw = before.clone();
+            cfmakeraw(&mut raw);
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &raw);
+        }
+        Self(before)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
+        }
+    }
+}
+
+/// Copies between the caller's terminal and the container's until the container has ended, and passes
+/// signals and changes of size on.
+pub fn relay(master: Option<&OwnedFd>, process: BorrowedFd<'_>) -> nix::Result<()> {
+    let set = SigSet::all();
+    set.thread_block()?;
+    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let _raw = master.map(|_| Raw::new());
+    if let Some(master) = master {
+        ringside_container::runtime::copy_size(std::io::stdin().as_fd(), master.as_fd());
+    }
+    let (mut input_ends, mut output_ends) = (master.is_none(), master.is_none());
+    let stdin = std::io::stdin();
+    loop {
+        let on = |fd, skip: bool| {
+            PollFd::new(
+                fd,
+                if skip {
+                    PollFlags::empty()
+                } else {
+                    PollFlags::POLLIN
+                },
+            )
+        };
+        let terminal = master.map_or(process, AsFd::as_fd);
+        let mut ready = [
+            on(process, false),
+            on(signals.as_fd(), false),
+            on(terminal, output_ends),
+            on(stdin.as_fd(), input_ends),
+        ];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let is_ready = |index: usize| ready[index].revents().is_some_and(|it| !it.is_empty());
+        let (has_ended, told, written, typed) = (
+            is_ready(0),
+            is_ready(1),
+            is_ready(2) && !output_ends,
+            is_ready(3) && !input_ends,
+        );
+        if told {
+            while let Ok(Some(signal)) = signals.read_signal() {
+                match (signal.ssi_signo as i32, master) {
+                    (libc::SIGCHLD, _) => {}
+                    (libc::SIGWINCH, Some(master)) => {
+                        ringside_container::runtime::copy_size(stdin.as_fd(), master.as_fd())
+                    }
+                    (number, _) if Signal::try_from(number) == Ok(Signal::SIGURG) => {}
+                    (number, _) => ringside_container::runtime::signal_process(process, number),
+                }
+            }
+        }
+        if let Some(master) = master {
+            if written {
+                output_ends = !copy(master.as_fd(), std::io::stdout().as_fd());
+            }
+            if typed {
+                input_ends = !copy(stdin.as_fd(), master.as_fd());
+            }
+        }
+        // What was written last is still to be read.
+        if has_ended && (output_ends || !written) {
+            return Ok(());
+        }
+    }
+}
+
+/// Copies what is there; `false` at the end.
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
+    let mut bytes = [0; 8192];
+    let Ok(length @ 1..) = nix::unistd::read(from, &mut bytes) else {
+        return false;
+    };
+    let mut rest = &bytes[..length];
+    while !rest.is_empty() {
+        match nix::unistd::write(to, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(nix::Error::EINTR) => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}

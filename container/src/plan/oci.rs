@@ -1,0 +1,277 @@
+//! The calls that only a bundle's container needs. Paths in the root are resolved when the call is
+//! made, inside of the root and never outside; see [`crate::sys::open_in_root`].
+
+use std::ffi::CString;
+use std::fmt;
+
+use nix::mount::MsFlags;
+
+use crate::namespace::Namespace;
+
+/// A mount in the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountIn {
+    /// What is mounted.
+    pub source: Option<CString>,
+    /// Where, in the root; made when it is not there.
+    pub target: CString,
+    /// The type of file system; none for a bind.
+    pub kind: Option<CString>,
+    /// Flags of the mount.
+    pub flags: MsFlags,
+    /// Flags that a bind takes away from what it binds.
+    pub cleared: MsFlags,
+    /// Changes of propagation, one after the other.
+    pub propagation: Vec<MsFlags>,
+    /// `MOUNT_ATTR_…` of the mount and all in it: set and cleared.
+    pub recursive: (u64, u64),
+    /// Options of the file system.
+    pub data: Option<CString>,
+}
+
+impl MountIn {
+    /// A mount at `target` without anything else.
+    pub fn at(target: CString) -> Self {
+        Self {
+            source: None,
+            target,
+            kind: None,
+            flags: MsFlags::empty(),
+            cleared: MsFlags::empty(),
+            propagation: Vec::new(),
+            recursive: (0, 0),
+            data: None,
+        }
+    }
+}
+
+/// When a hook runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "the specification's names, in the order of a container's life"
+)]
+pub enum HookKind {
+    Prestart,
+    CreateRuntime,
+    CreateContainer,
+    StartContainer,
+    Poststart,
+    Poststop,
+}
+
+/// One call, or a few that only make sense together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "fields named as the system call's")]
+pub enum OciCall {
+    /// `setns`: what the child is born into (`man 2 setns`); the caller goes back afterwards.
+    Join { kind: Namespace, path: CString },
+    /// `setsid`: a session of its own.
+    NewSession,
+    /// `setresuid`, `setresgid`: root of the new user namespace.
+    BecomeRoot,
+    /// `mount(root, root, MS_BIND | MS_REC)`, and a descriptor of it.
+    OpenRoot { path: CString, propagation: MsFlags },
+    /// A mount in the root.
+    Mount(Box<MountIn>),
+    /// The container's own cgroups, in one directory for each hierarchy.
+    MountGroups { target: CString, is_read_only: bool },
+    /// `mknod` in the root.
+    MakeDevice {
+        path: CString,
+        mode: u32,
+        device: (u32, u32),
+        owner: (u32, u32),
+    },
+    /// A bind of the host's device: a user namespace has no `mknod`.
+    BindDevice { path: CString, source: CString },
+    /// `symlink` in the root.
+    Link { path: CString, target: CString },
+    /// Shows nothing at a path in the root; nothing to do when it is not there.
+    Mask { path: CString },
+    /// Makes a path in the root read-only; nothing to do when it is not there.
+    MakeReadOnly { path: CString },
+    /// `mkdir` of a directory in the root and of those above it.
+    MakeDirectories { path: CString },
+    /// Writes a file of the host's /proc.
+    Write { path: CString, text: CString },
+    /// Wait until the runtime has run its hooks.
+    AwaitHooks,
+    /// Run the hooks of a kind.
+    RunHooks { kind: HookKind },
+    /// `pivot_root(".", ".")`, `umount2(".", MNT_DETACH)`.
+    PivotRoot,
+    /// `mount(MS_MOVE)`, `chroot`: for a root that is a ramfs.
+    MoveRoot,
+    /// `mount(MS_REMOUNT | MS_BIND | MS_RDONLY)` of the root.
+    RootReadOnly,
+    /// The propagation of the root.
+    RootPropagation { flags: MsFlags },
+    /// A terminal of its own: `TIOCGPTPEER`, `sendmsg(SCM_RIGHTS)`, `TIOCSCTTY`, `dup2`.
+    Terminal {
+        owner: u32,
+        size: Option<(u16, u16)>,
+    },
+    /// `prlimit`.
+    Rlimit { resource: u32, soft: u64, hard: u64 },
+    /// `setgroups`, `setresgid`, `setresuid`, capabilities kept.
+    BecomeUser {
+        uid: u32,
+        gid: u32,
+        groups: Option<Vec<u32>>,
+    },
+    /// `prctl(PR_CAPBSET_DROP)`.
+    Bound { keep: u64 },
+    /// `capset`, `prctl(PR_CAP_AMBIENT)`.
+    Capabilities {
+        effective: u64,
+        permitted: u64,
+        inheritable: u64,
+        ambient: u64,
+    },
+    /// `chdir`, and a check that it led into the root.
+    ChangeDirectory { path: CString },
+    /// `personality`.
+    Personality { domain: u64 },
+    /// `sched_setattr`.
+    Scheduler(SchedulerSettings),
+    /// `ioprio_set`.
+    IoPriority { class: u16, level: u16 },
+    /// `seccomp(SECCOMP_SET_MODE_FILTER)`: code, true, false and operand of each instruction.
+    Seccomp {
+        program: Vec<(u16, u8, u8, u32)>,
+        flags: u32,
+    },
+    /// Tell that everything is ready, and wait for `start`.
+    AwaitStart,
+    /// `execve` in this very process.
+    Execute,
+}
+
+/// As `man 2 sched_setattr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the kernel's names")]
+pub struct SchedulerSettings {
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+impl OciCall {
+    /// The name of the system call that decides the outcome.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Join { .. } => "setns",
+            Self::NewSession => "setsid",
+            Self::BecomeRoot | Self::BecomeUser { .. } => "setresuid",
+            Self::OpenRoot { .. }
+            | Self::Mount(_)
+            | Self::MountGroups { .. }
+            | Self::BindDevice { .. }
+            | Self::Mask { .. }
+            | Self::MakeReadOnly { .. }
+            | Self::MoveRoot
+            | Self::RootReadOnly
+            | Self::RootPropagation { .. } => "mount",
+            Self::MakeDevice { .. } => "mknod",
+            Self::Link { .. } => "symlink",
+            Self::MakeDirectories { .. } => "mkdir",
+            Self::Write { .. } => "write",
+            Self::AwaitHooks => "read",
+            Self::RunHooks { .. } | Self::Execute => "execve",
+            Self::PivotRoot => "pivot_root",
+            Self::Terminal { .. } => "ioctl",
+            Self::Rlimit { .. } => "prlimit",
+            Self::Bound { .. } => "prctl",
+            Self::Capabilities { .. } => "capset",
+            Self::ChangeDirectory { .. } => "chdir",
+            Self::Personality { .. } => "personality",
+            Self::Scheduler(_) => "sched_setattr",
+            Self::IoPriority { .. } => "ioprio_set",
+            Self::Seccomp { .. } => "seccomp",
+            Self::AwaitStart => "accept",
+        }
+    }
+}
+
+/// As `strace` would show it, with paths in the root under `ROOT`.
+impl fmt::Display for OciCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name();
+        match self {
+            Self::Join { kind, path } => {
+                write!(f, "setns({}, {})", path.to_string_lossy(), kind.flag_name())
+            }
+            Self::Mount(mount) => {
+                let text = |text: &Option<CString>| {
+                    text.as_ref()
+                        .map_or("NULL".into(), |it| format!("{:?}", it.to_string_lossy()))
+                };
+                let flags: Vec<_> = mount.flags.iter_names().map(|(name, _)| name).collect();
+                write!(
+                    f,
+                    "mount({}, \"ROOT{}\", {}, {}, {})",
+                    text(&mount.source),
+                    mount.target.to_string_lossy(),
+                    text(&mount.kind),
+                    if flags.is_empty() {
+                        "0".into()
+                    } else {
+                        flags.join(" | ")
+                    },
+                    text(&mount.data)
+                )
+            }
+            Self::MakeDevice { path, device, .. } => write!(
+                f,
+                "mknod(\"ROOT{}\", makedev({}, {}))",
+                path.to_string_lossy(),
+                device.0,
+                device.1
+            ),
+            Self::MountGroups { target: path, .. }
+            | Self::BindDevice { path, .. }
+            | Self::Link { path, .. }
+            | Self::Mask { path }
+            | Self::MakeReadOnly { path }
+            | Self::MakeDirectories { path } => {
+                write!(f, "{name}(\"ROOT{}\")", path.to_string_lossy())
+            }
+            Self::OpenRoot { path, .. } | Self::ChangeDirectory { path } => {
+                write!(f, "{name}({:?})", path.to_string_lossy())
+            }
+            Self::Write { path, text } => write!(
+                f,
+                "write({:?}, {:?})",
+                path.to_string_lossy(),
+                text.to_string_lossy()
+            ),
+            Self::BecomeUser { uid, gid, .. } => write!(f, "setresuid({uid}), setresgid({gid})"),
+            Self::Rlimit {
+                resource,
+                soft,
+                hard,
+            } => {
+                write!(f, "prlimit({resource}, {soft}, {hard})")
+            }
+            Self::Bound { keep } => write!(f, "prctl(PR_CAPBSET_DROP, all but {keep:#x})"),
+            Self::Capabilities {
+                effective,
+                permitted,
+                inheritable,
+                ambient,
+            } => write!(
+                f,
+                "capset({effective:#x}, {permitted:#x}, {inheritable:#x}), ambient {ambient:#x}"
+            ),
+            Self::Seccomp { program, flags } => {
+                write!(f, "seccomp({flags:#x}, {} instructions)", program.len())
+            }
+            _ => write!(f, "{name}({self:?})"),
+        }
+    }
+}

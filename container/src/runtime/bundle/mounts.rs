@@ -1,0 +1,303 @@
+//! What is mounted in the root, device nodes, and what is hidden (`config.md`, "Mounts";
+//! `config-linux.md`, "Default Devices", "Masked Paths").
+
+use std::path::Path;
+
+use nix::mount::MsFlags;
+
+use super::{c, if_there, is_new, oci};
+use crate::plan::call::text;
+use crate::plan::oci::{MountIn, OciCall};
+use crate::plan::step::Step;
+use crate::spec::{Device, Error, Mount, NamespaceKind, Spec};
+
+/// Devices that every container has, with their numbers (`config-linux.md`, "Default Devices").
+const DEVICES: [(&str, (u32, u32)); 6] = [
+    ("/dev/null", (1, 3)),
+    ("/dev/zero", (1, 5)),
+    ("/dev/full", (1, 7)),
+    ("/dev/random", (1, 8)),
+    ("/dev/urandom", (1, 9)),
+    ("/dev/tty", (5, 0)),
+];
+
+/// Links that every container has (`runtime-linux.md`, "Dev symbolic links").
+const LINKS: [(&str, &str); 4] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
+
+/// Options that set or clear a flag of the mount: the name, whether it clears, the flag.
+const FLAGS: [(&str, bool, MsFlags); 28] = [
+    ("defaults", false, MsFlags::empty()),
+    ("bind", false, MsFlags::MS_BIND),
+    ("rbind", false, MsFlags::MS_BIND.union(MsFlags::MS_REC)),
+    ("ro", false, MsFlags::MS_RDONLY),
+    ("rw", true, MsFlags::MS_RDONLY),
+    ("nosuid", false, MsFlags::MS_NOSUID),
+    ("suid", true, MsFlags::MS_NOSUID),
+    ("nodev", false, MsFlags::MS_NODEV),
+    ("dev", true, MsFlags::MS_NODEV),
+    ("noexec", false, MsFlags::MS_NOEXEC),
+    ("exec", true, MsFlags::MS_NOEXEC),
+    ("sync", false, MsFlags::MS_SYNCHRONOUS),
+    ("async", true, MsFlags::MS_SYNCHRONOUS),
+    ("dirsync", false, MsFlags::MS_DIRSYNC),
+    ("remount", false, MsFlags::MS_REMOUNT),
+    ("mand", false, MsFlags::MS_MANDLOCK),
+    ("nomand", true, MsFlags::MS_MANDLOCK),
+    ("atime", true, MsFlags::MS_NOATIME),
+    ("noatime", false, MsFlags::MS_NOATIME),
+    ("diratime", true, MsFlags::MS_NODIRATIME),
+    ("nodiratime", false, MsFlags::MS_NODIRATIME),
+    ("relatime", false, MsFlags::MS_RELATIME),
+    ("norelatime", true, MsFlags::MS_RELATIME),
+    ("strictatime", false, MsFlags::MS_STRICTATIME),
+    ("nostrictatime", true, MsFlags::MS_STRICTATIME),
+    ("silent", false, MsFlags::MS_SILENT),
+    ("loud", true, MsFlags::MS_SILENT),
+    ("iversion", false, MsFlags::MS_I_VERSION),
+];
+
+const PROPAGATION: [(&str, MsFlags); 8] = [
+    ("private", MsFlags::MS_PRIVATE),
+    ("shared", MsFlags::MS_SHARED),
+    ("slave", MsFlags::MS_SLAVE),
+    ("unbindable", MsFlags::MS_UNBINDABLE),
+    ("rprivate", MsFlags::MS_PRIVATE.union(MsFlags::MS_REC)),
+    ("rshared", MsFlags::MS_SHARED.union(MsFlags::MS_REC)),
+    ("rslave", MsFlags::MS_SLAVE.union(MsFlags::MS_REC)),
+    ("runbindable", MsFlags::MS_UNBINDABLE.union(MsFlags::MS_REC)),
+];
+
+/// Options for a mount and all in it: the name, the attributes to clear, those to set.
+const RECURSIVE: [(&str, u64, u64); 14] = [
+    ("rro", 0, libc::MOUNT_ATTR_RDONLY),
+    ("rrw", libc::MOUNT_ATTR_RDONLY, 0),
+    ("rnosuid", 0, libc::MOUNT_ATTR_NOSUID),
+    ("rsuid", libc::MOUNT_ATTR_NOSUID, 0),
+    ("rnodev", 0, libc::MOUNT_ATTR_NODEV),
+    ("rdev", libc::MOUNT_ATTR_NODEV, 0),
+    ("rnoexec", 0, libc::MOUNT_ATTR_NOEXEC),
+    ("rexec", libc::MOUNT_ATTR_NOEXEC, 0),
+    ("rnodiratime", 0, libc::MOUNT_ATTR_NODIRATIME),
+    ("rdiratime", libc::MOUNT_ATTR_NODIRATIME, 0),
+    ("rrelatime", libc::MOUNT_ATTR__ATIME, 0),
+    (
+        "rnoatime",
+        libc::MOUNT_ATTR__ATIME,
+        libc::MOUNT_ATTR_NOATIME,
+    ),
+    (
+        "rstrictatime",
+        libc::MOUNT_ATTR__ATIME,
+        libc::MOUNT_ATTR_STRICTATIME,
+    ),
+    ("rnosymfollow", 0, libc::MOUNT_ATTR_NOSYMFOLLOW),
+];
+
+/// The mounts, devices and links.
+pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Error> {
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        let field = format!("mounts[{index}]");
+        let call = plan(mount, bundle, &field)?;
+        let what = format!("mount {}", mount.destination);
+        steps.push(oci(what, "the configuration has it", vec![call]).asked_by(field));
+    }
+    // A /dev of the host's has its devices, and they are not to be touched.
+    let dev = spec
+        .mounts
+        .iter()
+        .find(|mount| Path::new(&mount.destination) == Path::new("/dev"));
+    if dev.is_none_or(|mount| !mount.is_bind()) {
+        let mut calls: Vec<OciCall> = Vec::new();
+        let is_user = is_new(spec, NamespaceKind::User);
+        let configured = |path: &str| spec.linux.devices.iter().any(|it| it.path == path);
+        for (path, device) in DEVICES.into_iter().filter(|(path, _)| !configured(path)) {
+            calls.push(node(path, libc::S_IFCHR | 0o666, device, (0, 0), is_user));
+        }
+        for (path, target) in LINKS {
+            calls.push(OciCall::Link {
+                path: c(path),
+                target: c(target),
+            });
+        }
+        calls.push(OciCall::Link {
+            path: c("/dev/ptmx"),
+            target: c("pts/ptmx"),
+        });
+        steps.push(oci(
+            "make the default devices",
+            "every program may count on them",
+            calls,
+        ));
+        for (index, device) in spec.linux.devices.iter().enumerate() {
+            let call = configured_node(device, is_user);
+            steps.push(
+                oci(
+                    format!("make {}", device.path),
+                    "the configuration has it",
+                    vec![call],
+                )
+                .asked_by(format!("linux.devices[{index}]")),
+            );
+        }
+    }
+    if let Some(process) = &spec.process
+        && process.cwd != "/"
+    {
+        steps.push(
+            oci(
+                "make the working directory",
+                "the program starts there",
+                vec![OciCall::MakeDirectories {
+                    path: c(&process.cwd),
+                }],
+            )
+            .asked_by("process.cwd"),
+        );
+    }
+    Ok(())
+}
+
+fn configured_node(device: &Device, is_user: bool) -> OciCall {
+    let kind = match device.kind.as_str() {
+        "b" => libc::S_IFBLK,
+        "p" => libc::S_IFIFO,
+        _ => libc::S_IFCHR,
+    };
+    let mode = kind | device.file_mode.unwrap_or(0o666) & 0o7777;
+    let owner = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
+    node(
+        &device.path,
+        mode,
+        (device.major as u32, device.minor as u32),
+        owner,
+        is_user,
+    )
+}
+
+fn node(path: &str, mode: u32, device: (u32, u32), owner: (u32, u32), is_user: bool) -> OciCall {
+    if is_user && mode & libc::S_IFMT != libc::S_IFIFO {
+        OciCall::BindDevice {
+            path: c(path),
+            source: c(path),
+        }
+    } else {
+        OciCall::MakeDevice {
+            path: c(path),
+            mode,
+            device,
+            owner,
+        }
+    }
+}
+
+/// Masked and read-only paths.
+pub fn hide(steps: &mut Vec<Step>, spec: &Spec) {
+    let calls = |paths: &[String], call: fn(std::ffi::CString) -> OciCall| {
+        paths.iter().map(|path| call(c(path))).collect::<Vec<_>>()
+    };
+    let linux = &spec.linux;
+    if !linux.readonly_paths.is_empty() {
+        let calls = calls(&linux.readonly_paths, |path| OciCall::MakeReadOnly { path });
+        steps.push(
+            if_there(oci(
+                "make the kernel's switches read-only",
+                "they are the whole machine's",
+                calls,
+            ))
+            .asked_by("linux.readonlyPaths"),
+        );
+    }
+    if !linux.masked_paths.is_empty() {
+        let calls = calls(&linux.masked_paths, |path| OciCall::Mask { path });
+        steps.push(
+            if_there(oci(
+                "mask what no namespace divides",
+                "kernel memory, keys and firmware are the whole machine's",
+                calls,
+            ))
+            .asked_by("linux.maskedPaths"),
+        );
+    }
+}
+
+/// One mount as a call.
+fn plan(mount: &Mount, bundle: &Path, field: &str) -> Result<OciCall, Error> {
+    let target = format!("/{}", mount.destination.trim_start_matches('/'));
+    let mut planned = MountIn::at(text(target.as_str()));
+    let mut data: Vec<&str> = Vec::new();
+    for (index, option) in mount.options.iter().enumerate() {
+        if let Some((_, clears, flag)) = FLAGS.iter().find(|it| it.0 == option) {
+            if *clears {
+                planned.flags.remove(*flag);
+                planned.cleared.insert(*flag);
+            } else {
+                planned.flags.insert(*flag);
+                planned.cleared.remove(*flag);
+            }
+        } else if let Some((_, flags)) = PROPAGATION.iter().find(|it| it.0 == option) {
+            planned.propagation.push(*flags);
+        } else if let Some((_, clear, set)) = RECURSIVE.iter().find(|it| it.0 == option) {
+            planned.recursive.0 = planned.recursive.0 & !clear | set;
+            planned.recursive.1 |= clear;
+        } else if matches!(
+            option.as_str(),
+            "idmap" | "ridmap" | "tmpcopyup" | "copy-symlink"
+        ) {
+            return Err(Error::field(
+                format!("{field}.options[{index}]"),
+                option,
+                "this option is not supported yet; remove it",
+            ));
+        } else {
+            data.push(option);
+        }
+    }
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Err(Error::field(
+            format!("{field}.uidMappings"),
+            mount.uid_mappings.len(),
+            "idmapped mounts are not supported yet; remove it",
+        ));
+    }
+    if mount.kind == "cgroup" || mount.kind == "cgroup2" {
+        return Ok(OciCall::MountGroups {
+            target: planned.target,
+            is_read_only: planned.flags.contains(MsFlags::MS_RDONLY),
+        });
+    }
+    if mount.is_bind() {
+        planned.flags.insert(MsFlags::MS_BIND);
+        // A relative source counts from the bundle.
+        let source = bundle.join(&mount.source);
+        planned.source = Some(text(source.as_os_str().as_encoded_bytes()));
+    } else {
+        let source = if mount.source.is_empty() {
+            &mount.kind
+        } else {
+            &mount.source
+        };
+        planned.source = Some(c(source));
+        planned.kind = Some(c(&mount.kind));
+    }
+    if !data.is_empty() {
+        planned.data = Some(text(data.join(",")));
+    }
+    Ok(OciCall::Mount(Box::new(planned)))
+}
+
+/// The names of the options that are understood.
+pub fn options() -> Vec<&'static str> {
+    let flags = FLAGS.iter().map(|it| it.0);
+    let propagation = PROPAGATION.iter().map(|it| it.0);
+    let mut all: Vec<_> = flags
+        .chain(propagation)
+        .chain(RECURSIVE.iter().map(|it| it.0))
+        .collect();
+    all.sort_unstable();
+    all
+}

@@ -1,0 +1,264 @@
+//! The steps by which a process, init or one that joins by `exec`, gives up its rights and becomes its
+//! program (`config.md`, "Process").
+
+use std::ffi::CString;
+
+use super::super::rlimit::rlimit_number;
+use super::{Options, c, oci};
+use crate::plan::call::{Call, text};
+use crate::plan::oci::{HookKind, OciCall, SchedulerSettings};
+use crate::plan::step::Step;
+use crate::spec::{Capabilities, Error, Process, Scheduler, Spec, capability_number};
+
+/// Where a program without a slash is looked for when its environment has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Steps from a ready root to the program.
+pub fn steps(
+    steps: &mut Vec<Step>,
+    process: &Process,
+    spec: &Spec,
+    options: &Options,
+) -> Result<(), Error> {
+    for (index, limit) in process.rlimits.iter().enumerate() {
+        let resource = rlimit_number(&limit.kind).unwrap_or(u32::MAX);
+        let call = OciCall::Rlimit {
+            resource,
+            soft: limit.soft,
+            hard: limit.hard,
+        };
+        steps.push(
+            oci(
+                "limit a resource",
+                "the limit holds for each of its processes",
+                vec![call],
+            )
+            .asked_by(format!("process.rlimits[{index}]")),
+        );
+    }
+    if let Some(personality) = &spec.linux.personality {
+        let domain = if personality.domain == "LINUX32" {
+            8
+        } else {
+            0
+        };
+        steps.push(
+            oci(
+                "choose an execution domain",
+                "old programs see an old machine",
+                vec![OciCall::Personality { domain }],
+            )
+            .asked_by("linux.personality"),
+        );
+    }
+    if let Some(scheduler) = &process.scheduler {
+        let call = OciCall::Scheduler(scheduler_settings(scheduler)?);
+        steps.push(
+            oci(
+                "choose how it is scheduled",
+                "before it may not any more",
+                vec![call],
+            )
+            .asked_by("process.scheduler"),
+        );
+    }
+    if let Some(priority) = &process.io_priority {
+        let class = match priority.class.as_str() {
+            "IOPRIO_CLASS_RT" => 1,
+            "IOPRIO_CLASS_BE" => 2,
+            "IOPRIO_CLASS_IDLE" => 3,
+            other => {
+                return Err(Error::field(
+                    "process.ioPriority.class",
+                    other,
+                    "give IOPRIO_CLASS_RT, IOPRIO_CLASS_BE or IOPRIO_CLASS_IDLE",
+                ));
+            }
+        };
+        let level = u16::try_from(priority.priority)
+            .ok()
+            .filter(|it| *it < 8)
+            .ok_or_else(|| {
+                Error::field(
+                    "process.ioPriority.priority",
+                    priority.priority,
+                    "give 0 to 7",
+                )
+            })?;
+        steps.push(
+            oci(
+                "choose its I/O priority",
+                "before it may not any more",
+                vec![OciCall::IoPriority { class, level }],
+            )
+            .asked_by("process.ioPriority"),
+        );
+    }
+    if !process.apparmor_profile.is_empty() {
+        return Err(Error::field(
+            "process.apparmorProfile",
+            &process.apparmor_profile,
+            "AppArmor is not supported yet; remove it",
+        ));
+    }
+    if !process.selinux_label.is_empty() {
+        return Err(Error::field(
+            "process.selinuxLabel",
+            &process.selinux_label,
+            "SELinux is not supported yet; remove it",
+        ));
+    }
+    if spec.linux.seccomp.is_some() {
+        return Err(Error::field(
+            "linux.seccomp",
+            "a filter",
+            "system-call filters are not supported yet; remove it",
+        ));
+    }
+    confine(steps, process);
+    if options.waits_for_start {
+        steps.push(oci(
+            "wait for start",
+            "everything is ready",
+            vec![OciCall::AwaitStart],
+        ));
+    }
+    if !spec.hooks.start_container.is_empty() {
+        steps.push(
+            oci(
+                "run hooks in the container",
+                "right before its program starts",
+                vec![OciCall::RunHooks {
+                    kind: HookKind::StartContainer,
+                }],
+            )
+            .asked_by("hooks.startContainer"),
+        );
+    }
+    steps.push(
+        oci(
+            "start the program",
+            "all this was for it",
+            vec![OciCall::Execute],
+        )
+        .asked_by("process.args"),
+    );
+    Ok(())
+}
+
+/// User, groups and capabilities.
+fn confine(steps: &mut Vec<Step>, process: &Process) {
+    let none = Capabilities::default();
+    let sets = process.capabilities.as_ref().unwrap_or(&none);
+    let bits = |names: &[String]| {
+        // What this kernel does not have cannot be granted, and is no error.
+        names
+            .iter()
+            .filter_map(|name| capability_number(name))
+            .fold(0u64, |set, number| set | 1 << number)
+    };
+    let user = &process.user;
+    let umask = Call::Umask {
+        mask: user.umask.unwrap_or(0o022),
+    };
+    let mut calls = vec![
+        Call::Oci(OciCall::ChangeDirectory {
+            path: c(&process.cwd),
+        }),
+        umask,
+        Call::Oci(OciCall::Bound {
+            keep: bits(&sets.bounding),
+        }),
+        Call::Oci(OciCall::BecomeUser {
+            uid: user.uid,
+            gid: user.gid,
+            groups: Some(user.additional_gids.clone()),
+        }),
+        Call::Oci(OciCall::Capabilities {
+            effective: bits(&sets.effective),
+            permitted: bits(&sets.permitted),
+            inheritable: bits(&sets.inheritable),
+            ambient: bits(&sets.ambient),
+        }),
+    ];
+    if process.no_new_privileges {
+        calls.push(Call::NoNewPrivileges);
+    }
+    steps.push(
+        Step::init(
+            "give up rights",
+            "root in a container is not root of the host",
+            calls,
+        )
+        .asked_by("process"),
+    );
+}
+
+fn scheduler_settings(scheduler: &Scheduler) -> Result<SchedulerSettings, Error> {
+    let policy = match scheduler.policy.as_str() {
+        "SCHED_OTHER" => 0,
+        "SCHED_FIFO" => 1,
+        "SCHED_RR" => 2,
+        "SCHED_BATCH" => 3,
+        "SCHED_ISO" => 4,
+        "SCHED_IDLE" => 5,
+        "SCHED_DEADLINE" => 6,
+        other => {
+            return Err(Error::field(
+                "process.scheduler.policy",
+                other,
+                "give SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE or SCHED_DEADLINE",
+            ));
+        }
+    };
+    let mut flags = 0;
+    for flag in &scheduler.flags {
+        flags |= match flag.as_str() {
+            "SCHED_FLAG_RESET_ON_FORK" => 1,
+            "SCHED_FLAG_RECLAIM" => 2,
+            "SCHED_FLAG_DL_OVERRUN" => 4,
+            "SCHED_FLAG_KEEP_POLICY" => 8,
+            "SCHED_FLAG_KEEP_PARAMS" => 16,
+            "SCHED_FLAG_UTIL_CLAMP_MIN" => 32,
+            "SCHED_FLAG_UTIL_CLAMP_MAX" => 64,
+            other => {
+                return Err(Error::field(
+                    "process.scheduler.flags",
+                    other,
+                    "there is no such flag; see man 2 sched_setattr",
+                ));
+            }
+        };
+    }
+    Ok(SchedulerSettings {
+        policy,
+        flags,
+        nice: scheduler.nice,
+        priority: scheduler.priority as u32,
+        runtime: scheduler.runtime,
+        deadline: scheduler.deadline,
+        period: scheduler.period,
+    })
+}
+
+/// Where the program may be, in the order of the search.
+pub fn candidates(process: &Process) -> Vec<CString> {
+    let Some(program) = process.args.first() else {
+        return Vec::new();
+    };
+    if program.contains('/') {
+        return vec![c(program)];
+    }
+    let path = process
+        .env
+        .iter()
+        .rev()
+        .find_map(|it| it.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
+    path.split(':')
+        .map(|directory| {
+            let directory = if directory.is_empty() { "." } else { directory };
+            text(format!("{directory}/{program}"))
+        })
+        .collect()
+}

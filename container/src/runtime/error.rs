@@ -1,0 +1,86 @@
+//! What a command on a container can run into. The wording of the cases that callers look for is runc's.
+
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use super::hooks;
+use crate::{cgroup, spec};
+
+/// A command that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name that is none.
+    #[error("invalid container ID format: {0:?}; use letters, digits and _ + - .")]
+    Id(String),
+    /// The name is taken.
+    #[error("container with given ID already exists: {0}; delete it or choose another name")]
+    Exists(String),
+    /// There is no such container.
+    #[error("container does not exist: {0}")]
+    NotFound(String),
+    /// It is not in the state that the command needs.
+    #[error("cannot {command} container {id} in the {status} state{remedy}")]
+    State {
+        /// The command.
+        command: &'static str,
+        /// The container.
+        id: String,
+        /// Its state.
+        status: &'static str,
+        /// What the reader can do, after `; `.
+        remedy: &'static str,
+    },
+    /// It has ended.
+    #[error("container not running")]
+    NotRunning,
+    /// The configuration is wrong.
+    #[error("config.json: {0}")]
+    Spec(#[from] spec::Error),
+    /// A step failed.
+    #[error(transparent)]
+    Step(#[from] crate::Error),
+    /// A cgroup did not do what it should.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// A hook failed.
+    #[error(transparent)]
+    Hook(#[from] hooks::Error),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file of the runtime's is damaged.
+    #[error("{}: {source}; delete the container with --force", path.display())]
+    Json {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A signal that there is not.
+    #[error("unknown signal {0:?}")]
+    Signal(String),
+    /// An option that does not fit.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// A system call that no step stands for.
+    #[error("{call}: {}", .errno.desc())]
+    System {
+        /// Its name.
+        call: &'static str,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+}
+
+impl Error {
+    pub(crate) fn system(call: &'static str) -> impl FnOnce(Errno) -> Self {
+        move |errno| Self::System { call, errno }
+    }
+}

@@ -1,0 +1,132 @@
+//! Running hooks: programs of the configuration's, with the container's state on standard input
+//! (`config.md`, "POSIX-platform Hooks").
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use crate::spec::Hook;
+use crate::sys;
+
+/// A hook that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It could not be run.
+    #[error("hook {path}: {source}")]
+    Run {
+        /// Its program.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It did not succeed.
+    #[error("hook {path} failed: {status}{output}")]
+    Failed {
+        /// Its program.
+        path: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// What it wrote on standard error, after `; `.
+        output: String,
+    },
+    /// It took too long and was killed.
+    #[error("hook {path} did not end within {seconds} s")]
+    TimedOut {
+        /// Its program.
+        path: String,
+        /// Its limit.
+        seconds: i64,
+    },
+}
+
+/// Runs hooks, one after the other, up to the first that fails.
+///
+/// # Errors
+/// That hook, and why.
+pub fn run(hooks: &[Hook], state: &[u8]) -> Result<(), Error> {
+    hooks.iter().try_for_each(|hook| run_one(hook, state))
+}
+
+fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Error> {
+    let failed = |source| Error::Run {
+        path: hook.path.clone(),
+        source,
+    };
+    let mut command = Command::new(&hook.path);
+    if let Some((name, rest)) = hook.args.split_first() {
+        command.arg0(name).args(rest);
+    }
+    command.env_clear();
+    command.envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    let error = tempfile_like().map_err(failed)?;
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(error.try_clone().map_err(failed)?);
+    let mut child = command.spawn().map_err(failed)?;
+    if let Some(mut input) = child.stdin.take() {
+        // A hook that does not read its state is none the worse for it.
+        let _ = input.write_all(state);
+    }
+    if let Some(seconds) = hook.timeout
+        && !ends_within(&child, seconds)
+    {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(Error::TimedOut {
+            path: hook.path.clone(),
+            seconds,
+        });
+    }
+    let status = child.wait().map_err(failed)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Failed {
+        path: hook.path.clone(),
+        status,
+        output: written(error),
+    })
+}
+
+/// A file without a name, for what a hook says.
+fn tempfile_like() -> std::io::Result<std::fs::File> {
+    let fd = nix::sys::memfd::memfd_create(c"hook", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+    Ok(fd.into())
+}
+
+fn written(mut file: std::fs::File) -> String {
+    use std::io::{Read, Seek};
+    let mut text = String::new();
+    let _ = file.rewind();
+    let _ = file.take(4096).read_to_string(&mut text);
+    let text = text.trim();
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!("; {text}")
+    }
+}
+
+fn ends_within(child: &std::process::Child, seconds: i64) -> bool {
+    let Ok(pidfd) = sys::pidfd_open(Pid::from_raw(child.id() as i32)) else {
+        return true;
+    };
+    let end = Instant::now() + Duration::from_secs(seconds.unsigned_abs());
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let milliseconds = left.as_millis().min(60_000) as u16;
+        let mut ready = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ready, PollTimeout::from(milliseconds)) {
+            Ok(count) if count > 0 => return true,
+            _ if left.is_zero() => return false,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,550 @@
+//! A bundle's first process, and any that joins it by `exec`: takes its steps of the plan, and then
+//! *becomes* the program, so that the program is PID 1 (`runtime.md`, "create" and "start").
+//!
+//! The command that clones it has one thread, so the copy may allocate.
+
+use std::ffi::{CStr, OsStr};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::stat::{Mode, fchmod, umask};
+use nix::unistd::{
+    Gid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fchown, pivot_root,
+    setgroups, setresgid, setresuid, setsid,
+};
+
+use super::{hooks, root};
+use crate::cgroup::Entrance;
+use crate::execute::{Kernel, perform};
+use crate::plan::Plan;
+use crate::plan::call::{Call, text};
+use crate::plan::oci::{HookKind, MountIn, OciCall};
+use crate::plan::step::Actor;
+use crate::process::diagnose::diagnose;
+use crate::process::plain;
+use crate::process::report::Report;
+use crate::spec::Spec;
+use crate::sys::{self, Program, SchedulerAttributes, SpawnError};
+
+/// What init has from the runtime.
+pub struct Inheritance<'a> {
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// The container.
+    pub spec: &'a Spec,
+    /// The program.
+    pub program: &'a Program,
+    /// Where to report, and where the runtime says to go on.
+    pub channel: BorrowedFd<'a>,
+    /// Where `start` will call.
+    pub listener: Option<BorrowedFd<'a>>,
+    /// Where the terminal goes.
+    pub console: Option<BorrowedFd<'a>>,
+    /// How many descriptors past the standard streams stay open.
+    pub preserved: u32,
+    /// The door to the cgroup.
+    pub entrance: Option<&'a Entrance>,
+    /// Whether init is born in the v2 part of it.
+    pub is_born_in_group: bool,
+    /// The directories of the cgroup, each with its name in the container.
+    pub groups: &'a [(String, PathBuf)],
+    /// Whether the only hierarchy is v2.
+    pub is_unified: bool,
+    /// The container's state for hooks, as JSON with a place for its PID.
+    pub state: &'a dyn Fn(i32, &str) -> Vec<u8>,
+    /// The namespaces of this descriptor are entered first (`exec`).
+    pub joins: Option<(BorrowedFd<'a>, CloneFlags)>,
+}
+
+/// Takes init's steps; returns only when one has failed, with the exit status.
+pub fn run(inheritance: &Inheritance<'_>) -> i32 {
+    let mut init = Init {
+        inheritance,
+        root: None,
+        start: None,
+        terminal: None,
+        not_executed: None,
+    };
+    for (index, step) in inheritance.plan.steps_of(Actor::Init) {
+        let Err((call, errno)) = perform(&mut init, step) else {
+            continue;
+        };
+        let report = match init.not_executed {
+            Some(SpawnError { candidate, errno }) => Report::NotExecuted {
+                candidate: candidate as u16,
+                errno,
+                diagnosis: match inheritance.program.candidates().get(candidate) {
+                    Some(path) => diagnose(path, errno),
+                    None => diagnose(c"", errno),
+                },
+            },
+            None => Report::Failed {
+                step: index as u16,
+                call,
+                errno,
+            },
+        };
+        report.send(init.listener_now());
+        return 1;
+    }
+    // A plan without a program: there is nothing to become.
+    0
+}
+
+struct Init<'a> {
+    inheritance: &'a Inheritance<'a>,
+    /// The root mount, until it is entered.
+    root: Option<OwnedFd>,
+    /// Whoever starts the container.
+    start: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    not_executed: Option<SpawnError>,
+}
+
+impl Init<'_> {
+    /// Whoever wants to know of a failure now.
+    fn listener_now(&self) -> BorrowedFd<'_> {
+        self.start
+            .as_ref()
+            .map_or(self.inheritance.channel, AsFd::as_fd)
+    }
+
+    fn root(&self) -> Result<BorrowedFd<'_>, Errno> {
+        self.root.as_ref().map(AsFd::as_fd).ok_or(Errno::EBADF)
+    }
+}
+
+impl Kernel for Init<'_> {
+    fn call(&mut self, call: &Call) -> Result<(), Errno> {
+        match call {
+            Call::EnterGroup => self.enter_group(),
+            Call::AwaitRelease => await_byte(self.inheritance.channel),
+            Call::CloseDescriptors => self.close_descriptors(),
+            Call::Umask { mask } => {
+                umask(Mode::from_bits_truncate(*mask));
+                Ok(())
+            }
+            Call::Oci(call) => self.oci(call),
+            other => plain::call(other),
+        }
+    }
+}
+
+impl Init<'_> {
+    fn oci(&mut self, call: &OciCall) -> Result<(), Errno> {
+        match call {
+            OciCall::Join { kind, path } => {
+                if let Some((fd, flags)) = self.inheritance.joins {
+                    return setns(fd, flags);
+                }
+                let file = open(
+                    path.as_c_str(),
+                    OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+                    Mode::empty(),
+                )?;
+                setns(file, CloneFlags::from_bits_retain(kind.flag()))
+            }
+            OciCall::NewSession => setsid().map(drop),
+            OciCall::BecomeRoot => {
+                setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
+                setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))
+            }
+            OciCall::OpenRoot { path, propagation } => self.open_root(path, *propagation),
+            OciCall::Mount(what) => root::mount_in(self.root()?, what),
+            OciCall::MountGroups {
+                target,
+                is_read_only,
+            } => self.mount_groups(target, *is_read_only),
+            OciCall::MakeDevice {
+                path,
+                mode,
+                device,
+                owner,
+            } => root::make_device(self.root()?, path, *mode, *device, *owner),
+            OciCall::BindDevice { path, source } => {
+                let bind = MountIn {
+                    source: Some(source.clone()),
+                    flags: MsFlags::MS_BIND,
+                    ..MountIn::at(path.clone())
+                };
+                root::mount_in(self.root()?, &bind)
+            }
+            OciCall::Link { path, target } => root::link(self.root()?, path, target),
+            OciCall::Mask { path } => root::mask(self.root()?, path),
+            OciCall::MakeReadOnly { path } => root::make_read_only(self.root()?, path),
+            OciCall::MakeDirectories { path } => {
+                root::resolve(self.root()?, path, root::Make::Directory).map(drop)
+            }
+            OciCall::Write { path, text } => write_file(path, text.to_bytes()),
+            OciCall::AwaitHooks => {
+                Report::Ended { wait_status: 0 }.send(self.inheritance.channel);
+                await_byte(self.inheritance.channel)
+            }
+            OciCall::RunHooks { kind } => self.run_hooks(*kind),
+            OciCall::PivotRoot => {
+                // Onto itself: the old root lies on top of the new one and is taken off.
+                fchdir(self.root()?)?;
+                pivot_root(c".", c".")?;
+                self.root = None;
+                mount(
+                    None::<&CStr>,
+                    c".",
+                    None::<&CStr>,
+                    MsFlags::MS_SLAVE | MsFlags::MS_REC,
+                    None::<&CStr>,
+                )?;
+                umount2(c".", MntFlags::MNT_DETACH)?;
+                chdir(c"/")
+            }
+            OciCall::MoveRoot => {
+                fchdir(self.root()?)?;
+                mount(
+                    Some(c"."),
+                    c"/",
+                    None::<&CStr>,
+                    MsFlags::MS_MOVE,
+                    None::<&CStr>,
+                )?;
+                self.root = None;
+                chroot(c".")?;
+                chdir(c"/")
+            }
+            OciCall::RootReadOnly => {
+                let here = open(c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+                sys::set_mount_attributes(here.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)
+            }
+            OciCall::RootPropagation { flags } => {
+                mount(None::<&CStr>, c"/", None::<&CStr>, *flags, None::<&CStr>)
+            }
+            OciCall::Terminal { owner, size } => self.take_terminal(*owner, *size),
+            OciCall::Rlimit {
+                resource,
+                soft,
+                hard,
+            } => sys::set_rlimit(0, *resource, *soft, *hard),
+            OciCall::Bound { keep } => sys::drop_bounding(*keep),
+            OciCall::BecomeUser { uid, gid, groups } => become_user(*uid, *gid, groups.as_deref()),
+            OciCall::Capabilities {
+                effective,
+                permitted,
+                inheritable,
+                ambient,
+            } => {
+                // What this process does not have itself, it cannot give: that is no error.
+                let mine = sys::effective_capabilities()?;
+                let permitted = permitted & mine;
+                sys::set_capability_sets(effective & permitted, permitted, inheritable & mine)?;
+                sys::raise_ambient(ambient & permitted & inheritable)
+            }
+            OciCall::ChangeDirectory { path } => change_directory(path),
+            OciCall::Personality { domain } => nix::sys::personality::set(
+                nix::sys::personality::Persona::from_bits_retain(*domain as i32),
+            )
+            .map(drop),
+            OciCall::Scheduler(it) => sys::set_scheduler(SchedulerAttributes {
+                size: 0,
+                policy: it.policy,
+                flags: it.flags,
+                nice: it.nice,
+                priority: it.priority,
+                runtime: it.runtime,
+                deadline: it.deadline,
+                period: it.period,
+            }),
+            OciCall::IoPriority { class, level } => sys::set_io_priority(*class, *level),
+            OciCall::Seccomp { program, flags } => {
+                let instruction =
+                    |&(code, jt, jf, k): &(u16, u8, u8, u32)| libc::sock_filter { code, jt, jf, k };
+                let program: Vec<_> = program.iter().map(instruction).collect();
+                sys::load_filter(&program, *flags)
+            }
+            OciCall::AwaitStart => self.await_start(),
+            OciCall::Execute => self.execute(),
+        }
+    }
+
+    fn enter_group(&self) -> Result<(), Errno> {
+        let Some(entrance) = self.inheritance.entrance else {
+            return Ok(());
+        };
+        let entered = if self.inheritance.is_born_in_group {
+            entrance.enter_v1()
+        } else {
+            entrance.enter()
+        };
+        entered.map_err(|error| error.errno)
+    }
+
+    /// Closes what is neither a standard stream nor to be kept; what init itself needs closes when it
+    /// becomes the program.
+    fn close_descriptors(&self) -> Result<(), Errno> {
+        let it = self.inheritance;
+        let own = [
+            Some(it.channel),
+            it.listener,
+            it.console,
+            it.joins.map(|(fd, _)| fd),
+        ];
+        let mut keep: Vec<RawFd> = own.into_iter().flatten().map(|fd| fd.as_raw_fd()).collect();
+        keep.sort_unstable();
+        let mut first = 3 + it.preserved;
+        for kept in keep.into_iter().filter_map(|fd| u32::try_from(fd).ok()) {
+            if kept > first {
+                sys::close_range(first, kept - 1)?;
+            }
+            first = first.max(kept + 1);
+        }
+        sys::close_range(first, u32::MAX)
+    }
+
+    fn open_root(&mut self, path: &CStr, propagation: MsFlags) -> Result<(), Errno> {
+        mount(
+            None::<&CStr>,
+            c"/",
+            None::<&CStr>,
+            propagation,
+            None::<&CStr>,
+        )?;
+        // `pivot_root` takes no root below a shared mount (`man 2 pivot_root`).
+        if propagation.contains(MsFlags::MS_SHARED) {
+            mount(
+                None::<&CStr>,
+                c"/",
+                None::<&CStr>,
+                MsFlags::MS_SLAVE | MsFlags::MS_REC,
+                None::<&CStr>,
+            )?;
+        }
+        mount(
+            Some(path),
+            path,
+            None::<&CStr>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&CStr>,
+        )?;
+        mount(
+            None::<&CStr>,
+            path,
+            None::<&CStr>,
+            MsFlags::MS_PRIVATE,
+            None::<&CStr>,
+        )?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        self.root = Some(open(path, flags, Mode::empty())?);
+        Ok(())
+    }
+
+    /// In version 2 one mount; in version 1 a directory for each hierarchy, with a link for each other
+    /// name that it goes by.
+    fn mount_groups(&self, target: &CStr, is_read_only: bool) -> Result<(), Errno> {
+        let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let read_only = if is_read_only {
+            MsFlags::MS_RDONLY
+        } else {
+            MsFlags::empty()
+        };
+        let named = |target: Vec<u8>| MountIn::at(text(target));
+        let root = self.root()?;
+        if self.inheritance.is_unified {
+            let whole = MountIn {
+                source: Some(c"cgroup".into()),
+                kind: Some(c"cgroup2".into()),
+                flags: quiet | read_only,
+                ..named(target.to_bytes().into())
+            };
+            return root::mount_in(root, &whole);
+        }
+        let directory = MountIn {
+            source: Some(c"tmpfs".into()),
+            kind: Some(c"tmpfs".into()),
+            flags: quiet,
+            data: Some(c"mode=755".into()),
+            ..named(target.to_bytes().into())
+        };
+        root::mount_in(root, &directory)?;
+        for (name, path) in self.inheritance.groups {
+            let bind = MountIn {
+                source: Some(text(path.as_os_str().as_bytes())),
+                flags: MsFlags::MS_BIND | quiet | read_only,
+                ..named([target.to_bytes(), b"/", name.as_bytes()].concat())
+            };
+            root::mount_in(root, &bind)?;
+            for other in name.split(',').filter(|other| other != name) {
+                let link = text([target.to_bytes(), b"/", other.as_bytes()].concat());
+                root::link(root, &link, &text(name.as_str()))?;
+            }
+        }
+        if is_read_only {
+            let mounted = root::resolve(root, target, root::Make::Nothing)?;
+            sys::set_mount_attributes(mounted.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)?;
+        }
+        Ok(())
+    }
+
+    fn run_hooks(&self, kind: HookKind) -> Result<(), Errno> {
+        let hooks = &self.inheritance.spec.hooks;
+        let (list, status) = match kind {
+            HookKind::CreateContainer => (&hooks.create_container, "creating"),
+            HookKind::StartContainer => (&hooks.start_container, "created"),
+            _ => return Err(Errno::ENOSYS),
+        };
+        let state = (self.inheritance.state)(std::process::id() as i32, status);
+        hooks::run(list, &state).map_err(|error| {
+            // The runtime's standard error is ours: the reason in words goes there.
+            eprintln!("{error}");
+            Errno::ECANCELED
+        })
+    }
+
+    /// The terminal is opened in the container's devpts, and everything about it is done by descriptors.
+    fn take_terminal(&mut self, owner: u32, size: Option<(u16, u16)>) -> Result<(), Errno> {
+        let flags = libc::O_RDWR | libc::O_NOCTTY;
+        let master = match &self.root {
+            Some(root) => sys::open_in_root(root.as_fd(), c"/dev/pts/ptmx", flags, 0)?,
+            None => open(
+                c"/dev/pts/ptmx",
+                OFlag::from_bits_retain(flags) | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?,
+        };
+        let file_system = nix::sys::statfs::fstatfs(&master)?.filesystem_type();
+        if file_system.0 != 0x1cd1 {
+            return Err(Errno::ENOTTY);
+        }
+        let terminal = sys::terminal_peer(master.as_fd())?;
+        let _ = fchown(&terminal, Some(Uid::from_raw(owner)), None);
+        let _ = fchmod(&terminal, Mode::from_bits_truncate(0o620));
+        if let Some(size) = size {
+            sys::set_terminal_size(master.as_fd(), size)?;
+        }
+        if let Some(root) = &self.root {
+            let console = root::resolve(root.as_fd(), c"/dev/console", root::Make::File)?;
+            let (from, to) = (
+                root::by_descriptor(terminal.as_fd()),
+                root::by_descriptor(console.as_fd()),
+            );
+            mount(
+                Some(from.as_c_str()),
+                to.as_c_str(),
+                None::<&CStr>,
+                MsFlags::MS_BIND,
+                None::<&CStr>,
+            )?;
+        }
+        let console = self.inheritance.console.ok_or(Errno::EBADF)?;
+        let name = b"/dev/ptmx";
+        let descriptors = [master.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        sendmsg::<()>(
+            console.as_raw_fd(),
+            &[IoSlice::new(name)],
+            &rights,
+            MsgFlags::empty(),
+            None,
+        )?;
+        sys::control_terminal(terminal.as_fd())?;
+        self.terminal = Some(terminal);
+        let terminal = self.terminal.as_ref().ok_or(Errno::EBADF)?;
+        dup2_stdin(terminal)?;
+        dup2_stdout(terminal)?;
+        // The last one: until here, failures could be written to it.
+        dup2_stderr(terminal)
+    }
+
+    /// Tells the runtime that all is ready, and waits until somebody says "go": whoever only asks
+    /// whether we wait hangs up without a word.
+    fn await_start(&mut self) -> Result<(), Errno> {
+        let listener = self.inheritance.listener.ok_or(Errno::EBADF)?;
+        prctl::set_pdeathsig(None)?;
+        Report::Started.send(self.inheritance.channel);
+        loop {
+            let caller = match nix::sys::socket::accept4(
+                listener.as_raw_fd(),
+                nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+            ) {
+                Ok(fd) => sys::own(fd),
+                Err(Errno::EINTR | Errno::ECONNABORTED) => continue,
+                Err(errno) => return Err(errno),
+            };
+            if await_byte(caller.as_fd()).is_ok() {
+                self.start = Some(caller);
+                return Ok(());
+            }
+        }
+    }
+
+    fn execute(&mut self) -> Result<(), Errno> {
+        if self.start.is_none() {
+            prctl::set_pdeathsig(None)?;
+        }
+        sys::default_signals();
+        let failure = self.inheritance.program.execute();
+        self.not_executed = Some(failure);
+        Err(failure.errno)
+    }
+}
+
+fn await_byte(channel: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut byte = [0];
+    loop {
+        match nix::unistd::read(channel, &mut byte) {
+            Ok(1) => return Ok(()),
+            Ok(_) => return Err(Errno::EPIPE),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), Errno> {
+    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    nix::unistd::write(&file, bytes).map(drop)
+}
+
+fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), Errno> {
+    prctl::set_keepcaps(true)?;
+    if let Some(groups) = groups {
+        let list: Vec<_> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
+        match setgroups(&list) {
+            // A user namespace in which `setgroups` is denied has no more groups to lose.
+            Err(Errno::EPERM) if list.is_empty() => {}
+            other => other?,
+        }
+    }
+    let (gid, uid) = (Gid::from_raw(gid), Uid::from_raw(uid));
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    prctl::set_keepcaps(false)?;
+    // Another user's process has an empty effective set; what follows needs it.
+    if !uid.is_root() {
+        sys::restore_effective()?;
+    }
+    Ok(())
+}
+
+/// Goes there, and makes sure that "there" is in the root: a directory of the host's that some
+/// descriptor still leads to has no path (`man 2 getcwd`).
+fn change_directory(path: &CStr) -> Result<(), Errno> {
+    chdir(path)?;
+    match nix::unistd::getcwd() {
+        Ok(here) if here.as_os_str().as_bytes().starts_with(b"/") => Ok(()),
+        _ => Err(Errno::EXDEV),
+    }
+}
+
+/// A name for the directory of a cgroup in the container: that of its hierarchy's mount point.
+pub fn group_name(mount_point: &std::path::Path) -> String {
+    mount_point
+        .file_name()
+        .unwrap_or(OsStr::new("cgroup"))
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,293 @@
+//! Making calls in a container's root: every path is opened inside of it first, and the mount or file is
+//! made on the descriptor, by way of the *host's* /proc, so that nothing in the image or in another
+//! container that shares a volume can lead a mount elsewhere.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
+use nix::unistd::{Gid, Uid, symlinkat};
+
+use crate::plan::call::text;
+use crate::plan::oci::MountIn;
+use crate::sys;
+
+/// What is made where a path is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    /// Nothing: it has to be there.
+    Nothing,
+    /// A directory.
+    Directory,
+    /// An empty file, to bind something on.
+    File,
+}
+
+/// A path that opens what `fd` stands for.
+pub fn by_descriptor(fd: BorrowedFd<'_>) -> CString {
+    text(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Opens `path` in `root`, and makes what is missing of it.
+///
+/// # Errors
+/// The kernel's.
+pub fn resolve(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<OwnedFd, Errno> {
+    match sys::open_in_root(root, path, libc::O_PATH, 0) {
+        Err(Errno::ENOENT) if make != Make::Nothing => {}
+        other => return other,
+    }
+    let names: Vec<&[u8]> = path
+        .to_bytes()
+        .split(|&byte| byte == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
+        .collect();
+    let mut parent = sys::open_in_root(root, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    let mut so_far = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        so_far.push(b'/');
+        so_far.extend_from_slice(name);
+        let here = text(so_far.as_slice());
+        let is_last = index + 1 == names.len();
+        parent = match sys::open_in_root(root, &here, libc::O_PATH, 0) {
+            Err(Errno::ENOENT) => {
+                let name = OsStr::from_bytes(name);
+                if is_last && make == Make::File {
+                    let flags =
+                        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+                    drop(nix::fcntl::openat(
+                        &parent,
+                        name,
+                        flags,
+                        Mode::from_bits_truncate(0o644),
+                    )?);
+                } else {
+                    mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?;
+                }
+                sys::open_in_root(root, &here, libc::O_PATH, 0)?
+            }
+            other => other?,
+        };
+    }
+    Ok(parent)
+}
+
+/// Opens the directory of `path` in `root`; gives it and the last name.
+fn parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> Result<(OwnedFd, &'a OsStr), Errno> {
+    let bytes = path.to_bytes();
+    let slash = bytes
+        .iter()
+        .rposition(|&byte| byte == b'/')
+        .ok_or(Errno::EINVAL)?;
+    let name = &bytes[slash + 1..];
+    if name.is_empty() || name == b".." || name == b"." {
+        return Err(Errno::EINVAL);
+    }
+    let directory = text(if slash == 0 { b"/" } else { &bytes[..slash] });
+    Ok((
+        resolve(root, &directory, Make::Directory)?,
+        OsStr::from_bytes(name),
+    ))
+}
+
+/// Mounts something in `root`.
+///
+/// # Errors
+/// The kernel's.
+pub fn mount_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
+    let is_bind = what.flags.contains(MsFlags::MS_BIND);
+    let make = match (&what.source, is_bind) {
+        (Some(source), true) if !is_directory(source)? => Make::File,
+        _ => Make::Directory,
+    };
+    let target = resolve(root, &what.target, make)?;
+    let path = by_descriptor(target.as_fd());
+    let flags = if is_bind {
+        MsFlags::MS_BIND | what.flags & MsFlags::MS_REC
+    } else {
+        what.flags
+    };
+    mount(
+        what.source.as_deref(),
+        path.as_c_str(),
+        what.kind.as_deref(),
+        flags,
+        what.data.as_deref(),
+    )?;
+    let (set, clear) = attributes(what);
+    let nothing_more =
+        (set, clear) == (0, 0) && what.recursive == (0, 0) && what.propagation.is_empty();
+    if nothing_more {
+        return Ok(());
+    }
+    // The descriptor from before stands below the new mount; what is on it now is seen by its path.
+    let mounted = resolve(root, &what.target, Make::Nothing)?;
+    if (set, clear) != (0, 0) {
+        sys::set_mount_attributes(mounted.as_fd(), set, clear, false)?;
+    }
+    if what.recursive != (0, 0) {
+        sys::set_mount_attributes(mounted.as_fd(), what.recursive.0, what.recursive.1, true)?;
+    }
+    for flags in &what.propagation {
+        mount(
+            None::<&CStr>,
+            by_descriptor(mounted.as_fd()).as_c_str(),
+            None::<&CStr>,
+            *flags,
+            None::<&CStr>,
+        )?;
+    }
+    Ok(())
+}
+
+fn is_directory(path: &CStr) -> Result<bool, Errno> {
+    let kind = SFlag::from_bits_truncate(nix::sys::stat::stat(path)?.st_mode) & SFlag::S_IFMT;
+    Ok(kind == SFlag::S_IFDIR)
+}
+
+/// The attributes that a bind sets and clears; its `mount` call takes none.
+fn attributes(what: &MountIn) -> (u64, u64) {
+    if !what.flags.contains(MsFlags::MS_BIND) {
+        return (0, 0);
+    }
+    let table = [
+        (MsFlags::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
+        (MsFlags::MS_NOSUID, libc::MOUNT_ATTR_NOSUID),
+        (MsFlags::MS_NODEV, libc::MOUNT_ATTR_NODEV),
+        (MsFlags::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+        (MsFlags::MS_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+    ];
+    let bits = |flags: MsFlags| {
+        table
+            .iter()
+            .filter(|(flag, _)| flags.contains(*flag))
+            .fold(0, |bits, (_, bit)| bits | bit)
+    };
+    let (mut set, mut clear) = (bits(what.flags), bits(what.cleared));
+    // Access times are one value, not flags: the old one has to go.
+    for (flag, value) in [
+        (MsFlags::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
+        (MsFlags::MS_STRICTATIME, libc::MOUNT_ATTR_STRICTATIME),
+        (MsFlags::MS_RELATIME, 0),
+    ] {
+        if what.flags.contains(flag) {
+            set |= value;
+            clear |= libc::MOUNT_ATTR__ATIME;
+            break;
+        }
+    }
+    (set, clear)
+}
+
+/// Makes a path in `root` read-only.
+///
+/// # Errors
+/// `ENOENT` when it is not there; else the kernel's.
+pub fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+    let target = resolve(root, path, Make::Nothing)?;
+    let itself = by_descriptor(target.as_fd());
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(
+        Some(itself.as_c_str()),
+        itself.as_c_str(),
+        None::<&CStr>,
+        flags,
+        None::<&CStr>,
+    )?;
+    let mounted = resolve(root, path, Make::Nothing)?;
+    sys::set_mount_attributes(mounted.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)
+}
+
+/// Shows nothing at a path in `root`.
+///
+/// # Errors
+/// `ENOENT` when it is not there; else the kernel's.
+pub fn mask(root: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+    let target = resolve(root, path, Make::Nothing)?;
+    let kind = SFlag::from_bits_truncate(fstat(&target)?.st_mode) & SFlag::S_IFMT;
+    let path = by_descriptor(target.as_fd());
+    if kind == SFlag::S_IFDIR {
+        let data = c"size=0k,nr_inodes=2";
+        return mount(
+            Some(c"tmpfs"),
+            path.as_c_str(),
+            Some(c"tmpfs"),
+            MsFlags::MS_RDONLY,
+            Some(data),
+        );
+    }
+    // The host's: the container may have made something else of its own.
+    mount(
+        Some(c"/dev/null"),
+        path.as_c_str(),
+        None::<&CStr>,
+        MsFlags::MS_BIND,
+        None::<&CStr>,
+    )
+}
+
+/// Makes a device node or FIFO in `root`.
+///
+/// # Errors
+/// The kernel's; a node that is there already is kept if it is the same device.
+pub fn make_device(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    mode: u32,
+    device: (u32, u32),
+    owner: (u32, u32),
+) -> Result<(), Errno> {
+    let (directory, name) = parent(root, path)?;
+    let number = nix::sys::stat::makedev(device.0.into(), device.1.into());
+    let kind = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
+    match mknodat(
+        &directory,
+        name,
+        kind,
+        Mode::from_bits_truncate(mode & 0o7777),
+        number,
+    ) {
+        Err(Errno::EEXIST) => {
+            let there = sys::open_in_root(
+                directory.as_fd(),
+                &text(name.as_bytes()),
+                libc::O_PATH | libc::O_NOFOLLOW,
+                0,
+            )?;
+            let stat = fstat(&there)?;
+            if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != kind
+                || stat.st_rdev != number
+            {
+                return Err(Errno::EEXIST);
+            }
+        }
+        other => other?,
+    }
+    if owner != (0, 0) {
+        let (user, group) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        nix::unistd::fchownat(
+            &directory,
+            name,
+            Some(user),
+            Some(group),
+            nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+        )?;
+    }
+    Ok(())
+}
+
+/// Makes a link in `root`; one that is there already is kept.
+///
+/// # Errors
+/// The kernel's.
+pub fn link(root: BorrowedFd<'_>, path: &CStr, target: &CStr) -> Result<(), Errno> {
+    let (directory, name) = parent(root, path)?;
+    match symlinkat(target, &directory, name) {
+        Err(Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,347 @@
+//! What is remembered of a container between commands:
+//!
+//! ```text
+//! ROOT/ID/               mode 0700; whoever works on the container holds a lock on it (`man 2 flock`)
+//!   state.json           who it is and where; replaced as a whole
+//!   config.json          its configuration as it was when it was made
+//!   start                the socket that init listens on until it is started
+//! ```
+//!
+//! Whether a container runs is never remembered but asked of the kernel: init lives, by its number and
+//! the time of its birth, and is `created` as long as it listens. So no crash makes the answer wrong.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::sys;
+
+/// The life of a container (`runtime.md`, "State").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the specification's words")]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    /// The specification's word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What is written down.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The configuration's version.
+    pub oci_version: String,
+    /// The container's name.
+    pub id: String,
+    /// Its init; 0 before there is one.
+    pub pid: i32,
+    /// When init was born, in clock ticks since the machine was started.
+    pub start_time: u64,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// Its root directory.
+    pub rootfs: PathBuf,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// Who made it, by number.
+    pub owner: u32,
+    /// The directories of its cgroup.
+    pub cgroup_paths: Vec<PathBuf>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A container's directory, locked.
+#[derive(Debug)]
+pub struct Directory {
+    /// Where.
+    pub path: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// Checks a container's name.
+///
+/// # Errors
+/// One that could lead elsewhere, or is none.
+pub fn check_id(id: &str) -> Result<(), Error> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+    if id.is_empty() || id == "." || id == ".." || id.len() > 1024 || !id.bytes().all(allowed) {
+        return Err(Error::Id(id.into()));
+    }
+    Ok(())
+}
+
+impl Directory {
+    /// Makes the directory of a new container.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when there is such a container.
+    pub fn create(root: &Path, id: &str) -> Result<Self, Error> {
+        check_id(id)?;
+        let path = root.join(id);
+        let make = || fs::DirBuilder::new().mode(0o700).create(&path);
+        let made = match make() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parents = fs::DirBuilder::new()
+                    .mode(0o711)
+                    .recursive(true)
+                    .create(root);
+                parents.and_then(|()| make())
+            }
+            other => other,
+        };
+        match made {
+            Ok(()) => Self::lock(path, id),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(Error::Exists(id.into()))
+            }
+            Err(source) => Err(Error::File { path, source }),
+        }
+    }
+
+    /// Opens the directory of a container and waits until nobody else works on it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub fn open(root: &Path, id: &str) -> Result<Self, Error> {
+        check_id(id)?;
+        Self::lock(root.join(id), id)
+    }
+
+    fn lock(path: PathBuf, id: &str) -> Result<Self, Error> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        loop {
+            let fd: OwnedFd = match nix::fcntl::open(&path, flags, Mode::empty()) {
+                Err(Errno::ENOENT) => return Err(Error::NotFound(id.into())),
+                Err(errno) => {
+                    return Err(Error::File {
+                        path,
+                        source: errno.into(),
+                    });
+                }
+                Ok(fd) => fd,
+            };
+            let lock =
+                Flock::lock(File::from(fd), FlockArg::LockExclusive).map_err(|(_, errno)| {
+                    Error::File {
+                        path: path.clone(),
+                        source: errno.into(),
+                    }
+                })?;
+            // Whoever had the lock may have removed the directory, and somebody made another.
+            let (ours, there) = (
+                nix::sys::stat::fstat(lock.as_fd()),
+                nix::sys::stat::stat(&path),
+            );
+            match (ours, there) {
+                (Ok(ours), Ok(there)) if ours.st_ino == there.st_ino => {
+                    return Ok(Self { path, _lock: lock });
+                }
+                (_, Err(Errno::ENOENT)) => return Err(Error::NotFound(id.into())),
+                _ => {}
+            }
+        }
+    }
+
+    /// Writes the record, so that a reader sees the old one or the new one and nothing between.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the file.
+    pub fn save(&self, record: &Record) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(record).map_err(|source| Error::Json {
+            path: self.path.clone(),
+            source,
+        })?;
+        replace(&self.path.join("state.json"), &bytes)
+    }
+
+    /// Keeps the configuration as it is now.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the file.
+    pub fn keep_config(&self, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.path.join("config.json");
+        fs::write(&path, bytes).map_err(|source| Error::File { path, source })
+    }
+
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the file, which is not there when the command that made the container was
+    /// killed early.
+    pub fn load(&self) -> Result<Record, Error> {
+        load(&self.path)
+    }
+
+    /// Where init listens.
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("start")
+    }
+
+    /// Removes the directory; the container is gone.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn remove(self) -> Result<(), Error> {
+        for name in ["start", "config.json", "state.json.new", "state.json"] {
+            let _ = fs::remove_file(self.path.join(name));
+        }
+        let Self { path, _lock } = self;
+        fs::remove_dir(&path)
+            .or_else(|_| fs::remove_dir_all(&path))
+            .map_err(|source| Error::File { path, source })
+    }
+}
+
+/// Reads the record in a container's directory without locking it.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Json`].
+pub fn load(directory: &Path) -> Result<Record, Error> {
+    let path = directory.join("state.json");
+    let bytes = fs::read(&path).map_err(|source| Error::File {
+        path: path.clone(),
+        source,
+    })?;
+    serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })
+}
+
+/// Writes a file as a whole.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    fs::write(&new, bytes)
+        .and_then(|()| fs::rename(&new, path))
+        .map_err(|source| Error::File {
+            path: path.into(),
+            source,
+        })
+}
+
+/// The state and the time of birth of a process, fields 3 and 22 of `/proc/PID/stat`
+/// (`man 5 proc_pid_stat`); none when there is no such process.
+pub fn process(pid: i32) -> Option<(u8, u64)> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name in field 2 may hold anything but ends at the last parenthesis.
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(end + 2..)?).ok()?;
+    let mut fields = rest.split(' ');
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+impl Record {
+    /// A descriptor of init, if it lives.
+    pub fn init(&self) -> Option<OwnedFd> {
+        if self.pid <= 0 {
+            return None;
+        }
+        // Opened before it is looked at: from here on the number cannot become another's.
+        let pidfd = sys::pidfd_open(Pid::from_raw(self.pid)).ok()?;
+        let (state, start_time) = process(self.pid)?;
+        (start_time == self.start_time && !matches!(state, b'Z' | b'X')).then_some(pidfd)
+    }
+
+    /// Whether init waits to be started: it listens.
+    pub fn waits(&self, directory: &Path) -> bool {
+        connect(&directory.join("start")).is_ok()
+    }
+}
+
+/// Connects to a socket at a path of any length.
+///
+/// # Errors
+/// `ECONNREFUSED` when nobody listens.
+pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    use std::os::fd::AsRawFd;
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    match UnixAddr::new(path) {
+        Ok(address) => connect(socket.as_raw_fd(), &address)?,
+        Err(_) => {
+            let file = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+            let address = UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str())?;
+            connect(socket.as_raw_fd(), &address)?;
+        }
+    }
+    Ok(socket)
+}
+
+/// A socket that listens at `path`.
+///
+/// # Errors
+/// The kernel's.
+pub fn listen(directory: &Path, name: &str) -> Result<OwnedFd, Errno> {
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+    };
+    use std::os::fd::AsRawFd;
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    let path = directory.join(name);
+    match UnixAddr::new(&path) {
+        Ok(address) => bind(socket.as_raw_fd(), &address)?,
+        Err(_) => {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let directory = nix::fcntl::open(directory, flags, Mode::empty())?;
+            let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+            bind(socket.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
+        }
+    }
+    listen(&socket, Backlog::new(16)?)?;
+    Ok(socket)
+}
+
+impl Record {
+    /// The state that hooks read and `state` prints (`runtime.md`, "State").
+    pub fn for_hooks(&self, pid: i32, status: &str) -> Vec<u8> {
+        let state = serde_json::json!({
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "status": status,
+            "pid": pid,
+            "bundle": self.bundle,
+            "annotations": self.annotations,
+        });
+        state.to_string().into_bytes()
+    }
+}

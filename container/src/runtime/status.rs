@@ -1,0 +1,351 @@
+//! Looking at containers, signalling them and ending them: `state`, `list`, `ps`, `kill`, `pause`,
+//! `resume`, `update`, `delete`.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+
+use super::bundle::limits;
+use super::state::{self, Directory, Record, Status};
+use super::{Error, hooks};
+use crate::cgroup::{FreezerState, Group, Layout, Stats};
+use crate::spec::{Resources, Spec};
+use crate::sys;
+
+/// How long a killed container may take to end, in milliseconds.
+const END_MS: u16 = 10_000;
+
+/// A container, as the kernel has it now.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// What is remembered.
+    pub record: Record,
+    /// Its state.
+    pub status: Status,
+}
+
+/// The cgroup of a container, what is left of it.
+fn group(record: &Record) -> Result<Group, Error> {
+    let layout = Layout::detect()?;
+    Ok(Group::from_paths(
+        &layout,
+        &record.cgroup_paths,
+        super::create::all_controllers(&layout),
+    )?)
+}
+
+/// Whether a cgroup stands still.
+pub(super) fn is_frozen(group: &Group) -> bool {
+    matches!(
+        group.freezer_state(),
+        Ok(FreezerState::Frozen | FreezerState::Freezing)
+    )
+}
+
+fn status(directory: &Path, record: &Record) -> Status {
+    if record.init().is_none() {
+        return Status::Stopped;
+    }
+    if group(record).is_ok_and(|group| is_frozen(&group)) {
+        return Status::Paused;
+    }
+    if record.waits(directory) {
+        Status::Created
+    } else {
+        Status::Running
+    }
+}
+
+fn look(path: &Path, id: &str) -> Result<Container, Error> {
+    match state::load(path) {
+        Ok(record) => Ok(Container {
+            status: status(path, &record),
+            record,
+        }),
+        Err(_) if !path.is_dir() => Err(Error::NotFound(id.into())),
+        // Its maker is at work, or was killed before it could write anything down.
+        Err(Error::File { .. }) => Ok(Container {
+            record: Record {
+                id: id.into(),
+                ..Record::default()
+            },
+            status: Status::Creating,
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// The state of a container.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn state(root: &Path, id: &str) -> Result<Container, Error> {
+    state::check_id(id)?;
+    look(&root.join(id), id)
+}
+
+/// All containers, by name.
+///
+/// # Errors
+/// When the directory cannot be read; that it is not there means that there are none.
+pub fn list(root: &Path) -> Result<Vec<Container>, Error> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|source| Error::File {
+            path: root.into(),
+            source,
+        })?,
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter(|it| it.path().is_dir())
+        .filter_map(|it| it.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    // One that is deleted meanwhile is gone.
+    Ok(names
+        .iter()
+        .filter_map(|id| look(&root.join(id), id).ok())
+        .collect())
+}
+
+/// The processes of a container, as this PID namespace numbers them.
+///
+/// # Errors
+/// [`Error::NotFound`], or a cgroup that cannot be read.
+pub fn processes(root: &Path, id: &str) -> Result<Vec<i32>, Error> {
+    let container = state(root, id)?;
+    Ok(group(&container.record)?.processes()?)
+}
+
+/// What a container has used.
+///
+/// # Errors
+/// [`Error::NotRunning`], or a cgroup that cannot be read.
+pub fn stats(root: &Path, id: &str) -> Result<Stats, Error> {
+    let container = state(root, id)?;
+    if container.status == Status::Stopped {
+        return Err(Error::NotRunning);
+    }
+    Ok(group(&container.record)?.stats()?)
+}
+
+/// A signal by name, with or without `SIG`, or number.
+///
+/// # Errors
+/// [`Error::Signal`].
+pub fn signal_number(name: &str) -> Result<i32, Error> {
+    if let Ok(number) = name.parse::<i32>() {
+        return if (0..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(Error::Signal(name.into()))
+        };
+    }
+    let upper = name.to_ascii_uppercase();
+    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Ok(signal) = format!("SIG{short}").parse::<Signal>() {
+        return Ok(signal as i32);
+    }
+    let offset = |rest: &str| {
+        if rest.is_empty() {
+            Some(0)
+        } else {
+            rest.parse::<i32>().ok()
+        }
+    };
+    let real_time = match (short.strip_prefix("RTMIN"), short.strip_prefix("RTMAX")) {
+        (Some(rest), _) => offset(rest).map(|it| 34 + it),
+        (_, Some(rest)) => offset(rest).map(|it| 64 + it),
+        _ => None,
+    };
+    real_time
+        .filter(|it| (34..=64).contains(it))
+        .ok_or_else(|| Error::Signal(name.into()))
+}
+
+/// Sends a signal to a container's init, or with `all` to all of its processes.
+///
+/// # Errors
+/// [`Error::NotRunning`] when it has ended.
+pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<(), Error> {
+    let directory = Directory::open(root, id)?;
+    let record = directory.load()?;
+    let init = record.init();
+    if all {
+        let group = group(&record)?;
+        if signal == libc::SIGKILL {
+            return Ok(group.kill()?);
+        }
+        let signal = Signal::try_from(signal).map_err(|_| Error::Signal(signal.to_string()))?;
+        group.signal(signal)?;
+        return Ok(());
+    }
+    let init = init.ok_or(Error::NotRunning)?;
+    match sys::pidfd_send_signal(init.as_fd(), signal) {
+        Err(Errno::ESRCH) => return Err(Error::NotRunning),
+        other => other.map_err(Error::system("pidfd_send_signal"))?,
+    }
+    // One that stands still would not die of it (version 1), and a shared PID namespace has no init
+    // that takes the others with it.
+    if signal == libc::SIGKILL
+        && let Ok(group) = group(&record)
+        && is_frozen(&group)
+    {
+        let _ = group.thaw();
+    }
+    Ok(())
+}
+
+/// Stops a container where it stands.
+///
+/// # Errors
+/// When it does not run.
+pub fn pause(root: &Path, id: &str) -> Result<(), Error> {
+    let directory = Directory::open(root, id)?;
+    let record = directory.load()?;
+    match status(&directory.path, &record) {
+        Status::Running | Status::Created => Ok(group(&record)?.freeze()?),
+        status => Err(refuse(
+            "pause",
+            id,
+            status,
+            "; only one that runs can be paused",
+        )),
+    }
+}
+
+/// Lets a paused container go on.
+///
+/// # Errors
+/// When it is not paused.
+pub fn resume(root: &Path, id: &str) -> Result<(), Error> {
+    let directory = Directory::open(root, id)?;
+    let record = directory.load()?;
+    match status(&directory.path, &record) {
+        Status::Paused => Ok(group(&record)?.thaw()?),
+        status => Err(refuse(
+            "resume",
+            id,
+            status,
+            "; only one that is paused can go on",
+        )),
+    }
+}
+
+fn refuse(command: &'static str, id: &str, status: Status, remedy: &'static str) -> Error {
+    Error::State {
+        command,
+        id: id.into(),
+        status: status.name(),
+        remedy,
+    }
+}
+
+/// Changes what a container may use.
+///
+/// # Errors
+/// A value that means nothing, or what the kernel says to it.
+pub fn update(root: &Path, id: &str, resources: &Resources) -> Result<(), Error> {
+    let directory = Directory::open(root, id)?;
+    let record = directory.load()?;
+    if record.init().is_none() {
+        return Err(Error::NotRunning);
+    }
+    Ok(group(&record)?.apply(&limits::limits(resources)?)?)
+}
+
+/// Removes a container that has ended, or with `force` one that has not.
+///
+/// # Errors
+/// [`Error::NotFound`], or [`Error::State`] for one that still runs.
+pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
+    let directory = match Directory::open(root, id) {
+        Err(Error::NotFound(_)) if force => return Ok(()),
+        other => other?,
+    };
+    let record = match directory.load() {
+        // Its maker was killed before it wrote anything down: there is nothing else to remove.
+        Err(Error::File { .. }) => return directory.remove(),
+        Err(Error::Json { .. }) if force => return directory.remove(),
+        other => other?,
+    };
+    let group = group(&record);
+    if let Some(init) = record.init() {
+        // One that was created and never started has nothing to lose.
+        let waits = record.waits(&directory.path);
+        if !force && !waits {
+            let status = status(&directory.path, &record);
+            return Err(refuse(
+                "delete",
+                id,
+                status,
+                " that is not stopped; end it, or give --force",
+            ));
+        }
+        let _ = sys::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
+        if let Ok(group) = &group {
+            group.kill()?;
+        }
+        await_end(init.as_fd());
+    }
+    discard(directory, &record, group.ok())
+}
+
+/// Waits until a process has ended, not for long.
+fn await_end(pidfd: BorrowedFd<'_>) {
+    let mut ready = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    let _ = poll(&mut ready, PollTimeout::from(END_MS));
+}
+
+/// Removes what is left of a container whose init has ended, and runs the last hooks.
+pub(super) fn discard(
+    directory: Directory,
+    record: &Record,
+    group: Option<Group>,
+) -> Result<(), Error> {
+    if let Some(group) = group {
+        // Who shares the host's PID namespace is still there.
+        if !group.processes().unwrap_or_default().is_empty() {
+            group.kill()?;
+        }
+        group.remove()?;
+    }
+    let config: PathBuf = directory.path.join("config.json");
+    let hooks = Spec::read(&config)
+        .map(|spec| spec.hooks.poststop)
+        .unwrap_or_default();
+    directory.remove()?;
+    let state = record.for_hooks(0, Status::Stopped.name());
+    if let Err(error) = hooks::run(&hooks, &state) {
+        eprintln!("warning: poststop {error}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (name, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGTERM", 15),
+            ("sigusr1", 10),
+            ("RTMIN+1", 35),
+            ("SIGRTMAX-2", 62),
+            ("0", 0),
+        ] {
+            assert_eq!(signal_number(name).unwrap(), number, "{name}");
+        }
+        for name in ["", "65", "-1", "SIGJOY", "RTMIN+99", "RTMAX+1"] {
+            assert!(signal_number(name).is_err(), "{name}");
+        }
+    }
+}
