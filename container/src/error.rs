@@ -154,6 +154,24 @@ pub enum NotExecuted {
     },
 }
 
+impl NotExecuted {
+    /// The program that it is about.
+    pub fn program(&self) -> &std::ffi::OsStr {
+        match self {
+            Self::Missing { program }
+            | Self::NotFound { program, .. }
+            | Self::Directory { program }
+            | Self::NotExecutable { program }
+            | Self::CarriageReturn { program, .. }
+            | Self::MissingInterpreter { program, .. }
+            | Self::MissingLoader { program, .. }
+            | Self::UnknownFormat { program }
+            | Self::TooLarge { program }
+            | Self::Other { program, .. } => program,
+        }
+    }
+}
+
 impl Error {
     /// What a command line exits with: 127 when there is no such program, 126 when it does not
     /// execute, 125 when the container failed.

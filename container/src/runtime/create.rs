@@ -148,6 +148,8 @@ fn make(what: &Create, waits_for_start: bool, console: Option<OwnedFd>) -> Resul
         annotations: spec.annotations.clone(),
         ..Record::default()
     };
+    // First of all, so that `delete` knows where the cgroup is, whenever we are killed.
+    directory.keep_config(&bytes)?;
     let group = match group(&spec, &what.id, &layout, &limits) {
         Ok(group) => group,
         Err(error) => {
@@ -164,7 +166,6 @@ fn make(what: &Create, waits_for_start: bool, console: Option<OwnedFd>) -> Resul
         &mut record,
         &layout,
         &group,
-        &bytes,
         console.as_ref(),
         waits_for_start,
     );
@@ -209,6 +210,28 @@ pub(super) fn with_program(steps: Vec<Step>, process: Option<&crate::spec::Proce
     }
 }
 
+/// Where the container's cgroup is.
+fn group_path<'a>(spec: &'a Spec, id: &'a str) -> &'a str {
+    match spec.linux.cgroups_path.as_str() {
+        "" => id,
+        path => path,
+    }
+}
+
+/// Ends and removes what is in the cgroup of a container whose maker was killed before it could write
+/// down who its init is.
+pub(super) fn remove_unfinished(directory: &Path, id: &str) -> Result<(), Error> {
+    let Ok(spec) = Spec::read(&directory.join("config.json")) else {
+        // Then there was no cgroup either.
+        return Ok(());
+    };
+    let layout = Layout::detect()?;
+    // What is there of it is taken over, in each hierarchy.
+    let group = Group::create(&layout, group_path(&spec, id), layout.controllers())?;
+    group.kill()?;
+    Ok(group.remove()?)
+}
+
 /// The container's cgroup with its limits, in every hierarchy that can limit something.
 fn group(
     spec: &Spec,
@@ -217,12 +240,8 @@ fn group(
     limits: &crate::cgroup::Limits,
 ) -> Result<Group, Error> {
     limits.validate()?;
-    let path = match spec.linux.cgroups_path.as_str() {
-        "" => id,
-        path => path,
-    };
     let joined = limits.controllers().union(layout.controllers());
-    let group = Group::create(layout, path, joined)?;
+    let group = Group::create(layout, group_path(spec, id), joined)?;
     if let Err(error) = group.apply(limits) {
         let _ = group.remove();
         return Err(error.into());
@@ -240,7 +259,6 @@ fn breed(
     record: &mut Record,
     layout: &Layout,
     group: &Group,
-    config: &[u8],
     console: Option<&OwnedFd>,
     waits_for_start: bool,
 ) -> Result<Cloned, Error> {
@@ -294,7 +312,7 @@ fn breed(
         })?
     };
     drop(theirs);
-    let seen = see_through(what, spec, plan, directory, record, &init, &ours, config);
+    let seen = see_through(what, spec, plan, directory, record, &init, &ours);
     seen.inspect_err(|_| {
         let _ = sys::pidfd_send_signal(init.pidfd.as_fd(), libc::SIGKILL);
         let _ = reap(&init);
@@ -302,7 +320,6 @@ fn breed(
     Ok(init)
 }
 
-#[expect(clippy::too_many_arguments, reason = "what one container is made of")]
 fn see_through(
     what: &Create,
     spec: &Spec,
@@ -311,11 +328,9 @@ fn see_through(
     record: &mut Record,
     init: &Cloned,
     channel: &OwnedFd,
-    config: &[u8],
 ) -> Result<(), Error> {
     record.pid = init.pid.as_raw();
     record.start_time = state::process(record.pid).map_or(0, |(_, born)| born);
-    directory.keep_config(config)?;
     directory.save(record)?;
     if bundle::is_new(spec, NamespaceKind::User) {
         map_users(spec, record.pid)?;
@@ -386,7 +401,7 @@ pub(super) fn listen(
                 candidate,
                 errno,
                 diagnosis,
-            }) => Err(Error::Step(crate::Error::not_executed(
+            }) => Err(Error::not_executed(crate::Error::not_executed(
                 plan,
                 usize::from(candidate),
                 errno,

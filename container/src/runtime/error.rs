@@ -41,6 +41,16 @@ pub enum Error {
     /// A step failed.
     #[error(transparent)]
     Step(#[from] crate::Error),
+    /// The program could not be executed.
+    #[error("exec: {program:?}: {runc}: {source}")]
+    NotExecuted {
+        /// The program.
+        program: std::ffi::OsString,
+        /// The words of runc that callers look for.
+        runc: &'static str,
+        /// The whole reason.
+        source: crate::NotExecuted,
+    },
     /// A cgroup did not do what it should.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
@@ -80,6 +90,26 @@ pub enum Error {
 }
 
 impl Error {
+    /// The reason for people, after the words that callers look for.
+    pub(crate) fn not_executed(error: crate::Error) -> Self {
+        use crate::NotExecuted::NotFound;
+        match error {
+            crate::Error::NotExecuted(source) => Self::NotExecuted {
+                program: source.program().to_owned(),
+                runc: match &source {
+                    NotFound { .. } => "executable file not found in $PATH",
+                    crate::NotExecuted::Directory { .. }
+                    | crate::NotExecuted::NotExecutable { .. } => "permission denied",
+                    crate::NotExecuted::UnknownFormat { .. } => "exec format error",
+                    crate::NotExecuted::TooLarge { .. } => "argument list too long",
+                    _ => "no such file or directory",
+                },
+                source,
+            },
+            other => Self::Step(other),
+        }
+    }
+
     pub(crate) fn system(call: &'static str) -> impl FnOnce(Errno) -> Self {
         move |errno| Self::System { call, errno }
     }

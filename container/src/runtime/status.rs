@@ -269,8 +269,11 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
         other => other?,
     };
     let record = match directory.load() {
-        // Its maker was killed before it wrote anything down: there is nothing else to remove.
-        Err(Error::File { .. }) => return directory.remove(),
+        // Its maker was killed before it wrote it down.
+        Err(Error::File { .. }) => {
+            super::create::remove_unfinished(&directory.path, id)?;
+            return directory.remove();
+        }
         Err(Error::Json { .. }) if force => return directory.remove(),
         other => other?,
     };

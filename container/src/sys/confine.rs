@@ -91,8 +91,8 @@ pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), E
         rlim_max: hard,
     };
     // SAFETY: the kernel reads one `rlimit64`, which lives across the call, and writes nothing.
-    check(unsafe { libc::prlimit64(pid, resource, &raw const limit, std::ptr::null_mut()) }.into())
-        .map(drop)
+    let result = unsafe { libc::prlimit64(pid, resource, &raw const limit, std::ptr::null_mut()) };
+    check(result.into()).map(drop)
 }
 
 /// Every signal as a new program expects it: not ignored, not blocked.

@@ -16,9 +16,8 @@ pub fn terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     const TIOCGPTPEER: libc::c_ulong = 0x5441;
     let unlocked: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads one integer, which lives across the call.
-    check(
-        unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) }.into(),
-    )?;
+    let result = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) };
+    check(result.into())?;
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: TIOCGPTPEER takes an integer.
     let fd = check(unsafe { libc::ioctl(master.as_raw_fd(), TIOCGPTPEER, flags) }.into())?;
@@ -43,7 +42,8 @@ pub fn terminal_size(terminal: BorrowedFd<'_>) -> Result<(u16, u16), Errno> {
     // SAFETY: `winsize` is plain data, for which zero is valid.
     let mut size: libc::winsize = unsafe { std::mem::zeroed() };
     // SAFETY: TIOCGWINSZ writes one `winsize`, which lives across the call.
-    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }.into())?;
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    check(result.into())?;
     Ok((size.ws_row, size.ws_col))
 }
 
@@ -62,6 +62,6 @@ pub fn set_terminal_size(
         ws_ypixel: 0,
     };
     // SAFETY: TIOCSWINSZ reads one `winsize`, which lives across the call.
-    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }.into())
-        .map(drop)
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    check(result.into()).map(drop)
 }

@@ -14,6 +14,9 @@ use crate::spec::{Capabilities, Error, Process, Scheduler, Spec, capability_numb
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Steps from a ready root to the program.
+///
+/// # Errors
+/// A field that this runtime or the kernel cannot do.
 pub fn steps(
     steps: &mut Vec<Step>,
     process: &Process,

@@ -1,0 +1,344 @@
+//! A container between commands: what each does, what it refuses, and that nothing is left.
+
+mod support_oci;
+
+use serde_json::json;
+use support_oci::Bundle;
+
+const FOREVER: &str = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
+
+#[test]
+fn run_passes_output_and_status_and_leaves_nothing() {
+    let Some(bundle) = Bundle::new("echo out; echo err >&2; exit 9", |_| {}) else {
+        return;
+    };
+    let went = bundle.oci(&["run", "ID"]);
+    assert_eq!(
+        (went.code, went.out.as_str(), went.err.as_str()),
+        (9, "out\n", "err\n")
+    );
+    bundle.is_gone();
+}
+
+#[test]
+fn run_tells_of_a_signal_as_shells_do() {
+    let Some(bundle) = Bundle::new("kill -KILL $$; sleep 9", |spec| {
+        // PID 1 of a namespace cannot kill itself.
+        spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "uts"}]);
+    }) else {
+        return;
+    };
+    assert_eq!(bundle.oci(&["run", "ID"]).code, 137);
+    bundle.is_gone();
+}
+
+#[test]
+fn a_container_waits_between_create_and_start() {
+    let Some(bundle) = Bundle::new("echo here", |_| {}) else {
+        return;
+    };
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    assert_eq!(bundle.state("status"), "created");
+    let pid = bundle.state("pid").as_i64().unwrap();
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert_eq!(bundle.log(), "");
+    // Asking changes nothing.
+    assert_eq!(bundle.state("status"), "created");
+    bundle.oci(&["start", "ID"]).ok();
+    bundle.until("stopped");
+    assert_eq!(bundle.log(), "here\n");
+    assert_eq!(bundle.state("pid"), 0);
+    bundle.oci(&["delete", "ID"]).ok();
+    bundle.is_gone();
+}
+
+#[test]
+fn each_command_refuses_what_is_in_another_state() {
+    let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+        return;
+    };
+    for command in ["state", "start", "kill", "delete", "pause", "resume", "ps"] {
+        let error = bundle.oci(&[command, "ID"]).failed();
+        assert!(
+            error.contains("container does not exist"),
+            "{command}: {error}"
+        );
+    }
+    bundle.oci(&["delete", "--force", "ID"]).ok();
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    assert!(
+        bundle
+            .oci(&["create", "ID"])
+            .failed()
+            .contains("already exists")
+    );
+    assert!(
+        bundle
+            .oci(&["resume", "ID"])
+            .failed()
+            .contains("in the created state")
+    );
+    bundle.oci(&["start", "ID"]).ok();
+    assert!(
+        bundle
+            .oci(&["start", "ID"])
+            .failed()
+            .contains("in the running state")
+    );
+    assert!(
+        bundle
+            .oci(&["delete", "ID"])
+            .failed()
+            .contains("not stopped")
+    );
+    bundle.oci(&["kill", "ID", "KILL"]).ok();
+    bundle.until("stopped");
+    assert!(
+        bundle
+            .oci(&["kill", "ID", "TERM"])
+            .failed()
+            .contains("container not running")
+    );
+    assert!(
+        bundle
+            .oci(&["exec", "ID", "true"])
+            .failed()
+            .contains("stopped")
+    );
+    bundle.oci(&["delete", "ID"]).ok();
+    bundle.is_gone();
+}
+
+#[test]
+fn what_was_created_is_deleted_without_force() {
+    let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+        return;
+    };
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    bundle.oci(&["delete", "ID"]).ok();
+    bundle.is_gone();
+}
+
+#[test]
+fn a_paused_container_stands_still_and_can_be_killed() {
+    let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+        return;
+    };
+    bundle
+        .oci(&["create", "--help=false", "nobody/else"])
+        .failed();
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    bundle.oci(&["start", "ID"]).ok();
+    bundle.oci(&["pause", "ID"]).ok();
+    assert_eq!(bundle.state("status"), "paused");
+    assert!(
+        bundle
+            .oci(&["exec", "ID", "true"])
+            .failed()
+            .contains("paused")
+    );
+    bundle.oci(&["resume", "ID"]).ok();
+    assert_eq!(bundle.state("status"), "running");
+    bundle.oci(&["pause", "ID"]).ok();
+    bundle.oci(&["kill", "ID", "KILL"]).ok();
+    bundle.until("stopped");
+    bundle.oci(&["delete", "ID"]).ok();
+    bundle.is_gone();
+}
+
+#[test]
+fn exec_joins_namespaces_cgroup_and_rights() {
+    let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+        return;
+    };
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    bundle.oci(&["start", "ID"]).ok();
+    let script = "cat /proc/1/cmdline | tr '\\0' ' '; echo; hostname; pwd; echo $A; id -u; id -g; grep -c ringside-test /proc/self/cgroup; \
+                  for n in mnt pid net ipc uts; do [ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] || echo $n; done; \
+                  grep CapEff /proc/self/status; exit 5";
+    let went = bundle.oci(&[
+        "exec",
+        "--env",
+        "A=b",
+        "--cwd=/usr",
+        "ID",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(went.code, 5, "{}", went.err);
+    let lines: Vec<&str> = went.out.lines().collect();
+    assert!(lines[0].starts_with("sh -c trap"), "{lines:?}");
+    assert_eq!(&lines[1..6], ["ringside", "/usr", "b", "0", "0"]);
+    // On version 2 its own group is the topmost that it sees.
+    assert!(lines[6].parse::<u32>().is_ok(), "{lines:?}");
+    assert_eq!(lines[7], "CapEff:\t0000000020000420", "{lines:?}");
+    assert_eq!(
+        bundle
+            .oci(&["exec", "ID", "--user", "7:8", "id", "-u"])
+            .ok(),
+        "7\n"
+    );
+    // The program's own options are the program's.
+    assert_eq!(
+        bundle.oci(&["exec", "ID", "echo", "-t", "--user"]).ok(),
+        "-t --user\n"
+    );
+    let missing = bundle.oci(&["exec", "ID", "no-such-program"]);
+    assert_eq!(missing.code, 255);
+    assert!(
+        missing.err.contains("executable file not found in $PATH"),
+        "{}",
+        missing.err
+    );
+    let process = json!({"args": ["sh", "-c", "umask; cat /proc/self/oom_score_adj; ulimit -n"], "cwd": "/", "user": {"uid": 0, "gid": 0, "umask": 63},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 100}], "env": ["PATH=/usr/bin:/bin"]});
+    std::fs::write(bundle.path().join("process.json"), process.to_string()).unwrap();
+    assert_eq!(
+        bundle
+            .oci(&["exec", "--process", "process.json", "ID"])
+            .ok(),
+        "0077\n0\n99\n"
+    );
+}
+
+#[test]
+fn what_cannot_be_executed_is_told_by_create_or_start_and_leaves_nothing() {
+    let Some(bundle) = Bundle::new("", |spec| spec["process"]["args"] = json!(["/no/such"])) else {
+        return;
+    };
+    let error = bundle.oci(&["run", "ID"]).failed();
+    assert!(
+        error.contains("no such file or directory") && error.contains("/no/such"),
+        "{error}"
+    );
+    bundle.is_gone();
+}
+
+#[test]
+fn a_step_that_fails_is_told_with_its_field_and_leaves_nothing() {
+    let Some(bundle) = Bundle::new("", |spec| {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.push(
+            json!({"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]}),
+        );
+    }) else {
+        return;
+    };
+    let error = bundle.oci(&["run", "ID"]).failed();
+    assert!(
+        error.contains("mount /x") && error.contains("/no/such"),
+        "{error}"
+    );
+    bundle.is_gone();
+}
+
+#[test]
+fn an_invalid_configuration_is_named_by_its_path_before_anything_is_made() {
+    let Some(bundle) = Bundle::new("", |spec| spec["process"]["cwd"] = json!("tmp")) else {
+        return;
+    };
+    let error = bundle
+        .oci(&["--log", "log.json", "--log-format", "json", "run", "ID"])
+        .failed();
+    assert!(error.contains("`process.cwd`"), "{error}");
+    let log = std::fs::read_to_string(bundle.path().join("log.json")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&log).unwrap();
+    assert_eq!(line["level"], "error");
+    assert!(line["msg"].as_str().unwrap().contains("`process.cwd`"));
+    bundle.is_gone();
+}
+
+#[test]
+fn hooks_run_in_their_order_with_the_state() {
+    let Some(bundle) = Bundle::new("echo program >> /hooks", |spec| {
+        let hook = |name: &str, file: &str| {
+            let script =
+                format!("echo {name} $(sed 's/.*\"status\":\"\\([a-z]*\\)\".*/\\1/') >> {file}");
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 20}])
+        };
+        let outside = "rootfs/hooks";
+        spec["hooks"] = json!({
+            "prestart": hook("prestart", outside),
+            "createRuntime": hook("createRuntime", outside),
+            "createContainer": hook("createContainer", outside),
+            "startContainer": hook("startContainer", "/hooks"),
+            "poststart": hook("poststart", outside),
+            "poststop": hook("poststop", outside),
+        });
+    }) else {
+        return;
+    };
+    let went = bundle.oci(&["run", "ID"]);
+    assert_eq!(went.code, 0, "{}", went.err);
+    let hooks = std::fs::read_to_string(bundle.rootfs().join("hooks")).unwrap();
+    let mut lines: Vec<&str> = hooks.lines().collect();
+    // These two run side by side.
+    lines[4..6].sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "prestart creating",
+            "createRuntime creating",
+            "createContainer creating",
+            "startContainer created",
+            "poststart running",
+            "program",
+            "poststop stopped"
+        ]
+    );
+}
+
+#[test]
+fn a_hook_that_fails_or_hangs_ends_the_container() {
+    for (script, said) in [
+        ("echo why >&2; exit 3", "why"),
+        ("sleep 60", "did not end within 1 s"),
+    ] {
+        let Some(bundle) = Bundle::new("echo ran", |spec| {
+            spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1}]});
+        }) else {
+            return;
+        };
+        let went = bundle.oci(&["run", "ID"]);
+        assert_eq!(went.out, "");
+        assert!(went.failed().contains(said));
+        bundle.is_gone();
+    }
+}
+
+#[test]
+fn a_runtime_killed_at_work_leaves_nothing_that_delete_cannot_remove() {
+    for delay_us in (0..6000).step_by(300) {
+        let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+            return;
+        };
+        let mut child = bundle
+            .command()
+            .args(["create", &bundle.id])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(delay_us));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        bundle.oci(&["delete", "--force", "ID"]).ok();
+        bundle.is_gone();
+    }
+}
+
+#[test]
+fn list_knows_all_containers() {
+    let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+        return;
+    };
+    assert_eq!(bundle.oci(&["list", "-q"]).ok(), "");
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    assert_eq!(bundle.oci(&["list", "-q"]).ok(), format!("{}\n", bundle.id));
+    let all: serde_json::Value =
+        serde_json::from_str(&bundle.oci(&["list", "--format", "json"]).ok()).unwrap();
+    assert_eq!(all[0]["status"], "created");
+    let pids: Vec<i64> =
+        serde_json::from_str(&bundle.oci(&["ps", "--format", "json", "ID"]).ok()).unwrap();
+    assert_eq!(pids, [bundle.state("pid").as_i64().unwrap()]);
+}
