@@ -106,6 +106,10 @@ impl TablePool {
             let pages = self.used();
             return Err(BuildError::OutOfTables { pages });
         }
+        if table.0 >> 52 != 0 {
+            // No entry could point there.
+            return Err(BuildError::OutsideMemory(table));
+        }
         let words = if self.zero { PAGE_BYTES } else { 0 };
         for offset in (0..words).step_by(8) {
             let at = Gpa(table.0 + offset);

@@ -59,7 +59,7 @@ impl Default for Processor {
 /// Everything that a walk depends on besides memory and the access itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paging {
-    /// Where the top table starts (CR3 bits 51..12).
+    /// Where the top table starts. Only bits 51..12 count, as of CR3.
     pub root: Gpa,
     /// How deep the tree is (CR4.LA57).
     pub levels: Levels,
@@ -142,6 +142,11 @@ impl Paging {
             smap: cr4 & CR4_SMAP != 0,
             processor,
         })
+    }
+
+    /// Where the top table starts: the bits of the root that count.
+    pub(super) fn top_table(&self) -> Gpa {
+        Gpa(self.root.0 & bits(12, 51))
     }
 
     /// The bits that a present `entry` at `level` must not have, and has: 0 where it is well formed.

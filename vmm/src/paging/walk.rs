@@ -129,7 +129,7 @@ impl Paging {
         let top = self.levels.top();
         let unread = Step {
             level: top,
-            table: self.root,
+            table: self.top_table(),
             index: 0,
             entry: Entry::ABSENT,
         };
@@ -173,7 +173,7 @@ impl Paging {
     /// The loop over the levels: fills the steps in and returns the outcome.
     fn descend(&self, memory: &impl PhysicalMemory, walk: &mut Walk) -> Result<Translation, Fault> {
         let mut level = self.levels.top();
-        let mut table = self.root;
+        let mut table = self.top_table();
         // Rights are and-ed over the levels; no-execute is or-ed.
         let mut all = u64::MAX;
         let mut any = 0;

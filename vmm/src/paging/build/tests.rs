@@ -136,6 +136,10 @@ fn tables_run_out_and_must_be_memory() {
         outside.err(),
         Some(BuildError::OutsideMemory(Gpa(64 * 0x1000)))
     );
+    let high = VecMemory::new(Gpa(1 << 52), 2);
+    let no_entry_reaches = Builder::new(&high, Levels::Four, Gpa(1 << 52)..Gpa(!0)).err();
+    let at = Gpa(1 << 52);
+    assert_eq!(no_entry_reaches, Some(BuildError::OutsideMemory(at)));
     for region in [
         Gpa(0x1000)..Gpa(0x1000),
         Gpa(0x3000)..Gpa(0x1000),

@@ -1,6 +1,6 @@
 //! The processor's half: a TLB, the walk of the merged table, and the exits to the hypervisor.
 
-use super::super::control::{Paging, Processor};
+use super::super::control::Paging;
 use super::super::entry::Flags;
 use super::super::fault::{Access, Fault, Privilege};
 use super::super::memory::PhysicalMemory;
@@ -60,26 +60,13 @@ impl<'m, H: PhysicalMemory, K: ShadowHooks> ShadowMachine<'m, H, K> {
         self.state
     }
 
-    /// How the processor really walks: the merged table, with the guest's SMEP and SMAP, and with
-    /// write protection and no-execute on whatever the guest chose.
-    #[must_use]
-    pub fn merged_paging(&self) -> Paging {
-        Paging {
-            root: self.hypervisor.root(),
-            no_execute: true,
-            write_protect: true,
-            processor: Processor::default(),
-            ..self.state.paging
-        }
-    }
-
     fn reach(&mut self, address: Gva, access: Access) -> Result<Reached, NestedFault> {
         if !self.state.paging.levels.is_canonical(address) {
             return Err(Fault::NotCanonical(address).into());
         }
         let tag = self.state.tag;
         for _ in 0..=RETRIES {
-            let paging = self.merged_paging();
+            let paging = self.hypervisor.merged_paging(&self.state.paging);
             if let Some(hit) = self.tlb.look_up(tag, address) {
                 if hit.rights.check(access, &paging).is_ok() {
                     self.costs.tlb_hits += 1;

@@ -46,7 +46,9 @@ impl<'m, M: PhysicalMemory, S: SecondLevel> ShadowMmu<'m, M, S> {
             root: Gpa(0),
             split: HashSet::new(),
         };
-        mmu.root = mmu.tables.add(Some((paging.root, paging.levels.top())));
+        mmu.root = mmu
+            .tables
+            .add(Some((paging.top_table(), paging.levels.top())));
         mmu
     }
 
@@ -56,7 +58,7 @@ impl<'m, M: PhysicalMemory, S: SecondLevel> ShadowMmu<'m, M, S> {
         self.split.clear();
         self.root = self
             .tables
-            .add(Some((self.paging.root, self.paging.levels.top())));
+            .add(Some((self.paging.top_table(), self.paging.levels.top())));
         tlb.flush(asid, Flush::Everything);
     }
 
@@ -162,7 +164,7 @@ impl<M: PhysicalMemory, S: SecondLevel> ShadowHooks for ShadowMmu<'_, M, S> {
         if self.tables.free_tables() == 0 {
             self.start_again(tlb, asid);
         } else {
-            self.root = self.merged(tlb, asid, paging.root, paging.levels.top());
+            self.root = self.merged(tlb, asid, paging.top_table(), paging.levels.top());
         }
         if let Some(flush) = flush {
             tlb.flush(asid, flush);

@@ -37,7 +37,7 @@ pub use audit::{Stale, audit};
 pub use machine::ShadowMachine;
 pub use mmu::ShadowMmu;
 
-use super::control::Paging;
+use super::control::{Paging, Processor};
 use super::fault::Access;
 use super::memory::PhysicalMemory;
 use super::nested::NestedFault;
@@ -70,6 +70,18 @@ pub trait ShadowHooks {
     /// The memory that holds the merged tables. Their entries have the processor's format; those
     /// that map pages hold host addresses.
     fn tables(&self) -> &impl PhysicalMemory;
+
+    /// How the processor really walks while the guest believes in `guest`: the merged table, with
+    /// the guest's SMEP and SMAP, and with write protection and no-execute on whatever it chose.
+    fn merged_paging(&self, guest: &Paging) -> Paging {
+        Paging {
+            root: self.root(),
+            no_execute: true,
+            write_protect: true,
+            processor: Processor::default(),
+            ..*guest
+        }
+    }
 
     /// Whether the guest page that holds `at` is merged as a table, and so write-protected.
     fn is_guest_table(&self, at: Gpa) -> bool;

@@ -52,7 +52,7 @@ fn the_merged_table_leads_to_the_host_in_four_references() {
     machine(|machine, _| {
         let found = machine.access(Gva(PAGE.0 + 8), Access::USER_READ);
         assert_eq!(found, Ok(Hpa(HOST + 0x9008)));
-        let paging = machine.merged_paging();
+        let paging = machine.hypervisor().merged_paging(&machine.state().paging);
         let walk = paging.walk(machine.hypervisor().tables(), PAGE, Access::USER_READ);
         assert_eq!(walk.steps().len(), 4);
         assert_eq!(walk.outcome.expect("merged").gpa, Gpa(HOST + 0x9000));

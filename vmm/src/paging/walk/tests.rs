@@ -246,9 +246,12 @@ fn tables_outside_memory_are_told_and_nothing_wraps() {
     assert_eq!(walk.steps().len(), 3);
     let level = Level::Pt;
     assert_eq!(walk.outcome, Err(Fault::OutsideMemory { level, at: far }));
-    paging.root = Gpa(!0xfff);
+    // A root that no CR3 can hold, read as CR3 would be: found by fuzzing.
+    paging.root = Gpa(!0);
     let walk = paging.walk(&memory, Gva(!0), Access::READ);
-    assert!(matches!(walk.outcome, Err(Fault::OutsideMemory { .. })));
+    let at = Gpa(0x000f_ffff_ffff_fff8);
+    let level = Level::Pml4;
+    assert_eq!(walk.outcome, Err(Fault::OutsideMemory { level, at }));
 }
 
 #[test]
