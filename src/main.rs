@@ -64,7 +64,6 @@ fn command_line() -> Command {
 }
 
 fn main() -> ExitCode {
-    ringside_vmm::sys::signal::end_with_the_pipe();
     let matches = command_line().get_matches();
     let entry = matches.subcommand().and_then(|(name, matches)| {
         let entry = COMMANDS.iter().find(|entry| entry.name == name)?;

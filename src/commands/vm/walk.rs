@@ -2,6 +2,7 @@
 
 use super::GuestArgs;
 use crate::commands::Failure;
+use crate::commands::output::print;
 use clap::ValueEnum;
 use ringside_vmm::boot::Image;
 use ringside_vmm::device::Streams;
@@ -141,12 +142,12 @@ pub fn walk(args: &WalkArgs) -> Result<ExitCode, Failure> {
     let access = args.access.access();
     let walk = standing.walk(address, access);
     if args.json {
-        println!("{:#}", as_json(&args.at, &walk));
+        print(format_args!("{:#}\n", as_json(&args.at, &walk)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    print!("{walk}");
+    print(walk)?;
     if args.shadow {
-        println!("\n{}", shadow(&standing, address, access));
+        print(format_args!("\n{}\n", shadow(&standing, address, access)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -201,11 +202,11 @@ pub fn translate(args: &TranslateArgs) -> Result<ExitCode, Failure> {
         .map(|(name, address)| (name, standing.walk(*address, Access::READ)));
     if args.json {
         let values: Vec<Value> = walks.map(|(name, walk)| as_json(name, &walk)).collect();
-        println!("{:#}", Value::from(values));
+        print(format_args!("{:#}\n", Value::from(values)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
-        "{:>18}  {:>18}  {:>4}  {:>18}  {:>18}  name",
+    let mut table = format!(
+        "{:>18}  {:>18}  {:>4}  {:>18}  {:>18}  name\n",
         "guest-virtual", "guest-physical", "slot", "host-virtual", "host-physical"
     );
     for (name, walk) in walks {
@@ -222,11 +223,13 @@ pub fn translate(args: &TranslateArgs) -> Result<ExitCode, Failure> {
                 };
                 let hva = hex(found.host.hva.map(|address| address.0));
                 let hpa = hex(found.host.hpa.map(|address| address.0));
-                println!("{gva:#018x}  {gpa:#018x}  {slot:>4}  {hva:>18}  {hpa:>18}  {name}");
+                table +=
+                    &format!("{gva:#018x}  {gpa:#018x}  {slot:>4}  {hva:>18}  {hpa:>18}  {name}\n");
             }
-            Err(fault) => println!("{gva:#018x}  {fault}  {name}"),
+            Err(fault) => table += &format!("{gva:#018x}  {fault}  {name}\n"),
         }
     }
+    print(table)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -56,13 +56,6 @@ fn install(signal: i32) -> io::Result<()> {
     }
 }
 
-/// Lets a write to a pipe that nobody reads end this process quietly (`SIGPIPE`), as it ends any
-/// other program of a pipeline. Rust's runtime ignores the signal to begin with.
-pub fn end_with_the_pipe() {
-    // SAFETY: the default action is no handler, and only this signal's is changed.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-}
-
 /// Takes over signals that ask this process to end: a vCPU run by the thread that gets one stops
 /// with [`Exit::Interrupted`](crate::trap::Exit::Interrupted), and [`requested`] names it. A signal
 /// that the process ignores (as under `nohup`) stays ignored.
