@@ -169,12 +169,14 @@ fn try_contenders(
             workload: START.name,
             contender: contender.name(),
         });
+        // Who was not let finish is not unable to.
         let outcome = measure(&START, contender, tools, interrupt);
+        let failure = outcome.err().filter(|error| !error.is_interrupt());
         ContenderReport {
             name: contender.name().to_owned(),
             about: contender.about().to_owned(),
             floor_of: contender.floor_of().map(str::to_owned),
-            unavailable: outcome.err().map(|error| reason(&error)),
+            unavailable: failure.map(|error| reason(&error)),
         }
     };
     let contenders = plan.contenders.iter();
