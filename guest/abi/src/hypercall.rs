@@ -46,6 +46,10 @@ pub enum Number {
     /// `(address, length)`: ring 0 returns pages to the host (a balloon inflates). Contents are lost;
     /// the next touch gets zeros. Result: bytes returned.
     Release = 5,
+    /// `(bytes)`: says how many bytes the guest holds back now, and asks how many it should. Result:
+    /// bytes; more than it said means inflate ([`Release`](Self::Release)), fewer means deflate
+    /// (touch what was released).
+    Balloon = 6,
     /// `(address of a [`Ring`])`: the doorbell. Writes every slot that was filled and not served yet
     /// to standard output. Result: slots served.
     Ring = 8,
@@ -61,6 +65,7 @@ impl Number {
             3 => Number::Read,
             4 => Number::Fault,
             5 => Number::Release,
+            6 => Number::Balloon,
             8 => Number::Ring,
             _ => return None,
         })

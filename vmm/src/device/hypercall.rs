@@ -128,6 +128,7 @@ impl Hypercalls {
                 });
             }
             Some(Number::Release) => self.release(a, b),
+            Some(Number::Balloon) => Ok(self.memory.balloon().report(a)),
             Some(Number::Ring) => self.ring(a),
             None => Err(errno::ENOSYS),
         };

@@ -11,6 +11,7 @@
 //! The guest changes these bytes whenever it likes, so nothing here is a Rust reference: every
 //! access copies, through `vm-memory`.
 
+use super::balloon::Balloon;
 use super::layout::{Layout, LayoutError};
 use super::pages::{self, Pages};
 use super::{Gpa, Hva};
@@ -56,6 +57,12 @@ pub enum MemoryError {
         /// The system call's error.
         source: io::Error,
     },
+    /// The host gives memory files no transparent huge pages.
+    #[error(
+        "the host gives guest memory no transparent huge pages: `echo advise > {}` (as root), or use ordinary pages",
+        pages::TRANSPARENT
+    )]
+    Transparent,
     /// A region that huge pages cannot make up.
     #[error(
         "cannot make up {bytes} bytes at guest-physical {start} of huge pages; begin and end regions on multiples of 2 MiB, or use ordinary pages"
@@ -125,6 +132,7 @@ pub struct GuestMemory {
     layout: Arc<Layout>,
     origin: Origin,
     pages: Pages,
+    balloon: Arc<Balloon>,
 }
 
 impl GuestMemory {
@@ -189,6 +197,7 @@ impl GuestMemory {
             layout,
             origin,
             pages,
+            balloon: Arc::default(),
         })
     }
 
@@ -210,6 +219,11 @@ impl GuestMemory {
     /// What it is made up of.
     pub fn pages(&self) -> Pages {
         self.pages
+    }
+
+    /// What the host wants back of it, and what the guest says that it gave.
+    pub fn balloon(&self) -> &Balloon {
+        &self.balloon
     }
 
     /// The regions, for who makes slots of them.

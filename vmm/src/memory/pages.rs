@@ -19,14 +19,18 @@ pub const RESERVED: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepag
 /// How many of these nobody has.
 pub const FREE: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
 
+/// Whether memory files may have transparent huge pages: the word in brackets.
+pub const TRANSPARENT: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
 /// What guest memory is made up of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pages {
     /// 4 KiB, given as they are touched.
     #[default]
     Small,
-    /// Small to begin with; the host is asked to use huge ones where it can
-    /// (`man 2 madvise`, `MADV_HUGEPAGE`), and may not. [`Usage`](super::Usage) says what came of it.
+    /// Small to begin with; the host is asked to use huge ones where it can (`man 2 madvise`,
+    /// `MADV_HUGEPAGE`), and need not. [`Usage`](super::Usage) says what came of it. Refused where
+    /// the host would never do so for memory files ([`TRANSPARENT`]).
     Transparent,
     /// 2 MiB, all reserved at once from the host's pool (hugetlb), and never returned before the end.
     Huge,
@@ -67,10 +71,14 @@ impl Pages {
     /// Asks for huge pages, if they are to be transparent.
     pub(super) fn advise(self, memory: &GuestMemory) -> Result<(), MemoryError> {
         if self == Pages::Transparent {
-            for region in memory.inner().iter() {
-                memfd::advise_huge(region)
-                    .map_err(|source| self.refused(memory.bytes(), source))?;
+            let setting = fs::read_to_string(TRANSPARENT).unwrap_or_default();
+            if setting.contains("[never]") || setting.contains("[deny]") || setting.is_empty() {
+                return Err(MemoryError::Transparent);
             }
+            let mut regions = memory.inner().iter();
+            regions
+                .try_for_each(memfd::advise_huge)
+                .map_err(|_| MemoryError::Transparent)?;
         }
         Ok(())
     }
@@ -78,12 +86,8 @@ impl Pages {
     /// The error for the host's refusal of `bytes`.
     pub(super) fn refused(self, bytes: u64, source: io::Error) -> MemoryError {
         match self {
-            Pages::Small => MemoryError::Host { bytes, source },
-            Pages::Transparent if source.raw_os_error() != Some(libc::EINVAL) => {
-                MemoryError::Host { bytes, source }
-            }
-            // EINVAL of madvise: a kernel without transparent huge pages.
-            Pages::Transparent | Pages::Huge => MemoryError::HugePages {
+            Pages::Small | Pages::Transparent => MemoryError::Host { bytes, source },
+            Pages::Huge => MemoryError::HugePages {
                 bytes,
                 free: free_huge_pages(),
                 source,

@@ -38,14 +38,10 @@ pub struct DirtyRing {
 unsafe impl Send for DirtyRing {}
 
 impl DirtyRing {
-    /// The ring of a vCPU of a machine for which [`VmHandle::enable_dirty_rings`] was called, with
-    /// the same `entries`. A vCPU has one ring: a second value for it would find entries that the
-    /// first one took.
-    ///
-    /// # Errors
-    /// `EINVAL` if the machine has no rings, or shorter ones.
-    pub fn of(vcpu: &Vcpu, entries: u32) -> Result<DirtyRing, SetUpError> {
-        // SAFETY: a new mapping at an address of the kernel's choice; the length is checked there.
+    /// Maps the ring of a vCPU whose machine has rings of so many entries.
+    fn of(vcpu: &Vcpu, entries: u32) -> io::Result<DirtyRing> {
+        // SAFETY: a new mapping at an address of the kernel's choice; the caller knows the length,
+        // beyond which an access would be a SIGBUS.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -62,7 +58,7 @@ impl DirtyRing {
                 count: entries,
                 next: 0,
             }),
-            _ => Err(error("map a vCPU's ring of", io::Error::last_os_error())),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 
@@ -116,19 +112,43 @@ impl VmHandle {
         };
         self.fd()
             .enable_cap(&capability)
-            .map_err(|source| error("make the rings of", source.into()))
+            .map_err(|source| error("make the rings of", source.into()))?;
+        self.set_ring_entries(entries);
+        Ok(())
+    }
+
+    /// Creates vCPU number `index` with its ring.
+    ///
+    /// # Errors
+    /// `EINVAL` if the machine has no rings; the ioctl's.
+    pub fn create_vcpu_with_ring(&self, index: u64) -> Result<(Vcpu, DirtyRing), SetUpError> {
+        let failed = |source| error("map a vCPU's ring of", source);
+        let entries = self
+            .ring_entries()
+            .ok_or_else(|| failed(io::Error::from_raw_os_error(libc::EINVAL)))?;
+        let vcpu = self.create_vcpu(index)?;
+        let ring = DirtyRing::of(&vcpu, entries).map_err(failed)?;
+        Ok((vcpu, ring))
     }
 
     /// Takes the pages that vCPUs noted since the last call, and has them watched again. Stop the
     /// vCPUs first if the answer is to be complete.
     ///
     /// # Errors
-    /// The ioctl's.
+    /// `EOVERFLOW` if a ring is full to its last entry: KVM stops a vCPU well before, so the ring was
+    /// overrun and pages are lost; so are all after that. Software KVM lets this happen, because it
+    /// emulates ring 0 many instructions at a time without a look at the ring. Else the ioctl's.
     pub fn harvest(&self, rings: &mut [DirtyRing]) -> Result<DirtyPages, SetUpError> {
         let mut dirty = DirtyPages::none(self.memory().layout());
         for ring in rings {
+            let mut taken = 0;
             while let Some((slot, page)) = ring.take() {
                 dirty.insert(slot, page);
+                taken += 1;
+                if taken == ring.count {
+                    let overflow = io::Error::from_raw_os_error(libc::EOVERFLOW);
+                    return Err(error("trust the overrun rings of", overflow));
+                }
             }
         }
         // SAFETY: the descriptor is open; the ioctl has no argument.

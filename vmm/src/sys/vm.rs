@@ -6,6 +6,7 @@ use crate::memory::{DirtyPages, GuestMemory};
 use crate::paging::Slot;
 use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use std::io;
+use std::sync::OnceLock;
 use thiserror::Error;
 
 /// What setting up a machine can fail with.
@@ -59,6 +60,8 @@ pub struct VmHandle {
     // Field order is drop order: the machine goes before the memory that its slots point to.
     fd: kvm_ioctls::VmFd,
     memory: GuestMemory,
+    /// How long each vCPU's dirty ring is, if they have one.
+    ring_entries: OnceLock<u32>,
 }
 
 impl VmHandle {
@@ -105,6 +108,7 @@ impl VmHandle {
         let handle = VmHandle {
             fd,
             memory: memory.clone(),
+            ring_entries: OnceLock::new(),
         };
         for slot in memory.slots() {
             handle.set_slot(slot, 0)?;
@@ -141,6 +145,15 @@ impl VmHandle {
 
     pub(super) fn fd(&self) -> &kvm_ioctls::VmFd {
         &self.fd
+    }
+
+    pub(super) fn ring_entries(&self) -> Option<u32> {
+        self.ring_entries.get().copied()
+    }
+
+    /// Notes what KVM has accepted, which it does once.
+    pub(super) fn set_ring_entries(&self, entries: u32) {
+        self.ring_entries.get_or_init(|| entries);
     }
 
     /// Has KVM log which pages vCPUs write, or stops it. Begins with no page logged.
