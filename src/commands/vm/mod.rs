@@ -1,6 +1,7 @@
 //! `ringside vm`: bare guests, by name or file.
 
 mod exits;
+mod map;
 mod run;
 mod statistics;
 mod walk;
@@ -32,6 +33,7 @@ enum Command {
     Exits(exits::Args),
     Walk(walk::WalkArgs),
     Translate(walk::TranslateArgs),
+    Map(map::Args),
     /// List the embedded guest programs
     List,
 }
@@ -43,6 +45,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Exits(args) => exits::run(args),
         Command::Walk(args) => walk::walk(args),
         Command::Translate(args) => walk::translate(args),
+        Command::Map(args) => map::run(args),
         Command::List => {
             for program in PROGRAMS {
                 print(format_args!("{:<12} {}\n", program.name, program.about))?;

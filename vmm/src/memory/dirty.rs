@@ -10,6 +10,7 @@
 //!                                                     it is full, the vCPU exits
 //! ```
 //!
+//! A page that was only read may be noted too, once, when KVM maps it writable at its first touch.
 //! Only what vCPUs write is noted: what the VMM writes (a device, a loader) it knows itself.
 
 use super::layout::{Layout, Region};
