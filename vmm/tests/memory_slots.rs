@@ -3,6 +3,7 @@
 
 use ringside_abi::boot_info::BootInfo;
 use ringside_abi::layout;
+use ringside_abi::needs::Needs;
 use ringside_vmm::boot::{Image, bare};
 use ringside_vmm::device::Streams;
 use ringside_vmm::memory::layout::HIGH;
@@ -164,8 +165,9 @@ fn with_ring(kvm: &Kvm, memory: &GuestMemory, entry: bare::Entry) -> (BTreeSet<u
     machine.log_dirty(true).unwrap();
     let (mut vcpu, ring) = machine.create_vcpu_with_ring(0).unwrap();
     let mut rings = [ring];
-    vcpu.set_cpuid(&cpuid::baseline()).unwrap();
-    long_mode::enter(&vcpu, entry).unwrap();
+    vcpu.set_cpuid(&cpuid::baseline(0, Needs::default()))
+        .unwrap();
+    long_mode::enter(&vcpu, entry, 0).unwrap();
     let (mut written, mut full) = (BTreeSet::new(), 0);
     loop {
         let exit = vcpu.run().unwrap();
@@ -235,9 +237,15 @@ fn a_ring_that_is_overrun_says_so() {
     // In ring 0, where software KVM does not stop in time.
     let (written, full, overrun) = with_ring(&kvm, &memory, entry);
     let expected = (0..WRITTEN).map(|n| u64::from(HEAP) + u64::from(n) * PAGE_BYTES);
+    // The page of the code itself may be there too.
+    let filled: BTreeSet<u64> = written.range(u64::from(HEAP)..).copied().collect();
+    let differ: Vec<u64> = filled
+        .symmetric_difference(&expected.collect())
+        .copied()
+        .collect();
     assert!(
-        overrun || full >= 2 && written.into_iter().eq(expected),
-        "full {full} times"
+        overrun || full >= 2 && differ.is_empty(),
+        "full {full} times, {differ:x?}"
     );
 }
 
