@@ -342,3 +342,29 @@ fn list_knows_all_containers() {
         serde_json::from_str(&bundle.oci(&["ps", "--format", "json", "ID"]).ok()).unwrap();
     assert_eq!(pids, [bundle.state("pid").as_i64().unwrap()]);
 }
+
+#[test]
+fn a_filter_decides_calls_by_their_arguments() {
+    for no_new_privileges in [false, true] {
+        let Some(bundle) = Bundle::new(
+            "mkdir /tmp/a; chmod 0 /tmp && echo chmod; chmod 700 /tmp; grep Seccomp: /proc/self/status",
+            |spec| {
+                spec["process"]["noNewPrivileges"] = no_new_privileges.into();
+                spec["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+                    "syscalls": [
+                        {"names": ["mkdir", "mkdirat", "no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28},
+                        {"names": ["fchmodat"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 2, "value": 448, "op": "SCMP_CMP_EQ"}]}
+                    ]
+                });
+            },
+        ) else {
+            return;
+        };
+        let went = bundle.oci(&["run", "ID"]);
+        assert_eq!(went.out, "chmod\nSeccomp:\t2\n", "{}", went.err);
+        assert!(went.err.contains("No space left"), "{}", went.err);
+        assert!(went.err.contains("Operation not permitted"), "{}", went.err);
+    }
+}

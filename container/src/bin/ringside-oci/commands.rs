@@ -358,7 +358,8 @@ fn format_of(rest: &[String]) -> Option<&str> {
 
 fn ps(pids: &[i32], format: Option<&str>, rest: &[String]) -> Result<(), Error> {
     if format == Some("json") {
-        return Ok(println!("{}", Value::from(pids)));
+        println!("{}", Value::from(pids));
+        return Ok(());
     }
     // As runc: the lines of `ps` that are about these processes.
     let arguments = if rest.is_empty() {

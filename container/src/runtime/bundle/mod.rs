@@ -5,6 +5,8 @@
 pub mod limits;
 mod mounts;
 pub mod process;
+pub mod seccomp;
+mod syscalls;
 
 pub use mounts::options as mount_options;
 

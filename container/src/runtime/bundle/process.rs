@@ -111,12 +111,25 @@ pub fn steps(
             "SELinux is not supported yet; remove it",
         ));
     }
-    if spec.linux.seccomp.is_some() {
-        return Err(Error::field(
-            "linux.seccomp",
-            "a filter",
-            "system-call filters are not supported yet; remove it",
-        ));
+    // Without no_new_privs only the privileged may load a filter, so it comes before the rights go; with
+    // it, it comes last, and needs to allow nothing but `execve`.
+    let filter = spec
+        .linux
+        .seccomp
+        .as_ref()
+        .map(super::seccomp::compile)
+        .transpose()?;
+    let mut filter = filter.map(|(program, flags)| {
+        let call = OciCall::Seccomp { program, flags };
+        oci(
+            "filter system calls",
+            "what it does not need, it cannot misuse",
+            vec![call],
+        )
+        .asked_by("linux.seccomp")
+    });
+    if !process.no_new_privileges {
+        steps.extend(filter.take());
     }
     confine(steps, process);
     if options.waits_for_start {
@@ -138,6 +151,7 @@ pub fn steps(
             .asked_by("hooks.startContainer"),
         );
     }
+    steps.extend(filter);
     steps.push(
         oci(
             "start the program",

@@ -1,0 +1,411 @@
+//! From `linux.seccomp` to a program for the kernel's filter (`man 2 seccomp`,
+//! `Documentation/userspace-api/seccomp_filter.rst`):
+//!
+//! ```text
+//! which architecture? ── not listed: kill
+//!   newer than every call that the profile knows? ── ENOSYS, so that programs fall back to older calls
+//!   call 1? ── arguments match? ── its action
+//!   call 2? …
+//!   the default action
+//! ```
+//!
+//! A call without conditions costs nothing: the kernel keeps a bitmap of those that are always allowed.
+
+use std::collections::BTreeMap;
+
+use super::syscalls;
+use crate::spec::{Error, Seccomp, SeccompArgument};
+
+/// An instruction of the classic BPF machine: code, jump if true, jump if false, operand.
+pub type Instruction = (u16, u8, u8, u32);
+
+const LOAD: u16 = 0x20;
+const AND: u16 = 0x54;
+const JUMP: u16 = 0x05;
+const JUMP_EQUAL: u16 = 0x15;
+const JUMP_GREATER: u16 = 0x25;
+const JUMP_AT_LEAST: u16 = 0x35;
+const RETURN: u16 = 0x06;
+
+/// Where `struct seccomp_data` has the number, the architecture and the first argument.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const ARGUMENTS: u32 = 16;
+
+const KILL_PROCESS: u32 = 0x8000_0000;
+const ERRNO: u32 = 0x0005_0000;
+const ENOSYS: u32 = ERRNO | libc::ENOSYS as u32;
+/// The kernel's limit (`BPF_MAXINSNS`).
+const MOST_INSTRUCTIONS: usize = 4096;
+
+/// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_I386` of <linux/audit.h>.
+const X86_64: u32 = 0xc000_003e;
+const I386: u32 = 0x4000_0003;
+/// Set in the numbers of the x32 ABI, which is refused: hardly a kernel has it.
+const X32_BIT: u32 = 0x4000_0000;
+
+/// The program and the flags to load it with.
+///
+/// # Errors
+/// A field that means nothing, or that this runtime cannot do.
+pub fn compile(seccomp: &Seccomp) -> Result<(Vec<Instruction>, u32), Error> {
+    if !cfg!(target_arch = "x86_64") {
+        return Err(Error::field(
+            "linux.seccomp",
+            std::env::consts::ARCH,
+            "filters are made for x86_64 only",
+        ));
+    }
+    if !seccomp.listener_path.is_empty() {
+        return Err(Error::field(
+            "linux.seccomp.listenerPath",
+            &seccomp.listener_path,
+            "listeners are not supported yet; remove it",
+        ));
+    }
+    let default = action(
+        "linux.seccomp.defaultAction",
+        &seccomp.default_action,
+        seccomp.default_errno_ret,
+    )?;
+    let mut tables: Vec<(u32, &[(&str, u32)])> = vec![(X86_64, &syscalls::X86_64)];
+    for (index, name) in seccomp.architectures.iter().enumerate() {
+        match name.as_str() {
+            "SCMP_ARCH_X86" => tables.push((I386, &syscalls::I386)),
+            other if other.starts_with("SCMP_ARCH_") => {}
+            other => {
+                return Err(Error::field(
+                    format!("linux.seccomp.architectures[{index}]"),
+                    other,
+                    "give SCMP_ARCH_…",
+                ));
+            }
+        }
+    }
+    let mut program = Vec::new();
+    for (architecture, table) in tables {
+        let part = calls(seccomp, table, default)?;
+        program.push((LOAD, 0, 0, ARCHITECTURE));
+        program.push((JUMP_EQUAL, 1, 0, architecture));
+        program.push((JUMP, 0, 0, part.len() as u32));
+        program.extend(part);
+    }
+    program.push((RETURN, 0, 0, KILL_PROCESS));
+    if program.len() > MOST_INSTRUCTIONS {
+        return Err(Error::field(
+            "linux.seccomp.syscalls",
+            seccomp.syscalls.len(),
+            "its program is longer than the kernel takes",
+        ));
+    }
+    Ok((program, flags(seccomp)?))
+}
+
+fn flags(seccomp: &Seccomp) -> Result<u32, Error> {
+    let mut flags = 0;
+    for (index, name) in seccomp.flags.iter().enumerate() {
+        flags |= match name.as_str() {
+            "SECCOMP_FILTER_FLAG_TSYNC" => 1,
+            "SECCOMP_FILTER_FLAG_LOG" => 2,
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 4,
+            other => {
+                return Err(Error::field(
+                    format!("linux.seccomp.flags[{index}]"),
+                    other,
+                    "this flag is not supported",
+                ));
+            }
+        };
+    }
+    Ok(flags)
+}
+
+fn action(field: &str, name: &str, errno: Option<u32>) -> Result<u32, Error> {
+    let data = errno.unwrap_or(libc::EPERM as u32);
+    if data > 4095 {
+        return Err(Error::field(field, data, "an errno is 0 to 4095"));
+    }
+    Ok(match name {
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => 0,
+        "SCMP_ACT_KILL_PROCESS" => KILL_PROCESS,
+        "SCMP_ACT_TRAP" => 0x0003_0000,
+        "SCMP_ACT_ERRNO" => ERRNO | data,
+        "SCMP_ACT_TRACE" => 0x7ff0_0000 | data,
+        "SCMP_ACT_LOG" => 0x7ffc_0000,
+        "SCMP_ACT_ALLOW" => 0x7fff_0000,
+        other => return Err(Error::field(field, other, "this action is not supported")),
+    })
+}
+
+/// One architecture's part.
+fn calls(
+    seccomp: &Seccomp,
+    table: &[(&str, u32)],
+    default: u32,
+) -> Result<Vec<Instruction>, Error> {
+    let mut blocks: BTreeMap<u32, Vec<Instruction>> = BTreeMap::new();
+    let mut is_decided: BTreeMap<u32, bool> = BTreeMap::new();
+    for (index, rule) in seccomp.syscalls.iter().enumerate() {
+        let at = format!("linux.seccomp.syscalls[{index}]");
+        let action = action(&format!("{at}.action"), &rule.action, rule.errno_ret)?;
+        let block = conditions(&at, &rule.args, action)?;
+        // A name that this architecture does not have is for another one.
+        let number = |name: &String| table.iter().find(|it| it.0 == name).map(|it| it.1);
+        for number in rule.names.iter().filter_map(number) {
+            // The first rule that matches holds: after one without conditions no other is asked.
+            let decided = is_decided.entry(number).or_default();
+            if !*decided {
+                blocks.entry(number).or_default().extend(&block);
+                *decided = rule.args.is_empty();
+            }
+        }
+    }
+    let mut program = vec![
+        (LOAD, 0, 0, NUMBER),
+        (JUMP_AT_LEAST, 0, 1, X32_BIT),
+        (RETURN, 0, 0, ENOSYS),
+    ];
+    let is_refusal = default == 0 || default == KILL_PROCESS || default & 0xffff_0000 == ERRNO;
+    if let (true, Some(newest)) = (is_refusal, blocks.keys().next_back()) {
+        program.extend([(JUMP_GREATER, 0, 1, *newest), (RETURN, 0, 0, ENOSYS)]);
+    }
+    for (number, block) in blocks {
+        program.push((JUMP_EQUAL, 1, 0, number));
+        program.push((JUMP, 0, 0, block.len() as u32 + 1));
+        program.extend(block);
+        program.push((RETURN, 0, 0, default));
+    }
+    program.push((RETURN, 0, 0, default));
+    Ok(program)
+}
+
+/// Where a comparison goes on.
+#[derive(Clone, Copy, PartialEq)]
+enum To {
+    Next,
+    /// This condition holds.
+    Pass,
+    /// The rule does not match.
+    Fail,
+}
+
+/// The instructions of a rule: its action if all conditions hold, what comes after it if not.
+fn conditions(
+    at: &str,
+    arguments: &[SeccompArgument],
+    action: u32,
+) -> Result<Vec<Instruction>, Error> {
+    let mut parts = Vec::new();
+    for (index, argument) in arguments.iter().enumerate() {
+        parts.push(condition(&format!("{at}.args[{index}]"), argument)?);
+    }
+    let total: usize = parts.iter().map(Vec::len).sum::<usize>() + 1;
+    let mut program = Vec::new();
+    let mut end_of_part = 0;
+    for part in parts {
+        end_of_part += part.len();
+        for (code, yes, no, operand) in part {
+            let after = program.len() + 1;
+            let jump = |to| match to {
+                To::Next => 0,
+                To::Pass => (end_of_part - after) as u8,
+                // Six conditions of at most seven instructions: it fits.
+                To::Fail => (total - after) as u8,
+            };
+            program.push((code, jump(yes), jump(no), operand));
+        }
+    }
+    program.push((RETURN, 0, 0, action));
+    Ok(program)
+}
+
+/// One comparison of 64 bits, in two halves.
+fn condition(at: &str, argument: &SeccompArgument) -> Result<Vec<(u16, To, To, u32)>, Error> {
+    use To::{Fail, Next, Pass};
+    let low = ARGUMENTS + 8 * argument.index.min(5);
+    let halves = |value: u64| ((value >> 32) as u32, value as u32);
+    let (high_value, low_value) = halves(argument.value);
+    let load = |offset| (LOAD, Next, Next, offset);
+    let ordered = |above: To, below: To, code: u16, yes: To, no: To| {
+        vec![
+            load(low + 4),
+            (JUMP_GREATER, above, Next, high_value),
+            (JUMP_EQUAL, Next, below, high_value),
+            load(low),
+            (code, yes, no, low_value),
+        ]
+    };
+    Ok(match argument.op.as_str() {
+        "SCMP_CMP_EQ" => vec![
+            load(low + 4),
+            (JUMP_EQUAL, Next, Fail, high_value),
+            load(low),
+            (JUMP_EQUAL, Pass, Fail, low_value),
+        ],
+        "SCMP_CMP_NE" => vec![
+            load(low + 4),
+            (JUMP_EQUAL, Next, Pass, high_value),
+            load(low),
+            (JUMP_EQUAL, Fail, Pass, low_value),
+        ],
+        "SCMP_CMP_GT" => ordered(Pass, Fail, JUMP_GREATER, Pass, Fail),
+        "SCMP_CMP_GE" => ordered(Pass, Fail, JUMP_AT_LEAST, Pass, Fail),
+        "SCMP_CMP_LT" => ordered(Fail, Pass, JUMP_AT_LEAST, Fail, Pass),
+        "SCMP_CMP_LE" => ordered(Fail, Pass, JUMP_GREATER, Fail, Pass),
+        "SCMP_CMP_MASKED_EQ" => {
+            let (high, low_two) = halves(argument.value_two);
+            vec![
+                load(low + 4),
+                (AND, Next, Next, high_value),
+                (JUMP_EQUAL, Next, Fail, high),
+                load(low),
+                (AND, Next, Next, low_value),
+                (JUMP_EQUAL, Pass, Fail, low_two),
+            ]
+        }
+        other => {
+            return Err(Error::field(
+                format!("{at}.op"),
+                other,
+                "give SCMP_CMP_EQ, NE, LT, LE, GT, GE or MASKED_EQ",
+            ));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::SeccompRule;
+    use proptest::prelude::*;
+
+    /// What the program answers to a call, by a machine of our own.
+    fn answer(program: &[Instruction], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        let mut data = vec![number, architecture, 0, 0];
+        data.extend(
+            arguments
+                .iter()
+                .flat_map(|it| [*it as u32, (it >> 32) as u32]),
+        );
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let (code, yes, no, operand) = program[at];
+            at += 1;
+            let mut jump = |is_true: bool| at += usize::from(if is_true { yes } else { no });
+            match code {
+                LOAD => accumulator = data[operand as usize / 4],
+                AND => accumulator &= operand,
+                JUMP => at += operand as usize,
+                JUMP_EQUAL => jump(accumulator == operand),
+                JUMP_GREATER => jump(accumulator > operand),
+                JUMP_AT_LEAST => jump(accumulator >= operand),
+                RETURN => return operand,
+                other => panic!("{other:#x}"),
+            }
+        }
+    }
+
+    fn profile(args: Vec<SeccompArgument>) -> Seccomp {
+        Seccomp {
+            default_action: "SCMP_ACT_ERRNO".into(),
+            architectures: vec!["SCMP_ARCH_X86_64".into(), "SCMP_ARCH_X86".into()],
+            syscalls: vec![
+                SeccompRule {
+                    names: vec!["personality".into()],
+                    action: "SCMP_ACT_ALLOW".into(),
+                    errno_ret: None,
+                    args,
+                },
+                SeccompRule {
+                    names: vec!["read".into(), "nonsense".into()],
+                    action: "SCMP_ACT_ALLOW".into(),
+                    errno_ret: None,
+                    args: vec![],
+                },
+            ],
+            ..Seccomp::default()
+        }
+    }
+
+    #[test]
+    fn calls_are_told_apart_by_number_and_architecture() {
+        let (program, flags) = compile(&profile(vec![])).unwrap();
+        assert_eq!(flags, 0);
+        let ask = |architecture, number| answer(&program, architecture, number, [0; 6]);
+        assert_eq!(ask(X86_64, 0), 0x7fff_0000);
+        assert_eq!(ask(X86_64, 1), ERRNO | 1);
+        assert_eq!(ask(I386, 3), 0x7fff_0000);
+        assert_eq!(ask(I386, 0), ERRNO | 1);
+        assert_eq!(ask(X86_64, 9999), ENOSYS, "newer than the profile");
+        assert_eq!(ask(X86_64, X32_BIT), ENOSYS);
+        assert_eq!(ask(0xc000_00b7, 0), KILL_PROCESS, "another architecture");
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        let refused = |change: fn(&mut Seccomp)| {
+            let mut profile = profile(vec![]);
+            change(&mut profile);
+            compile(&profile)
+                .unwrap_err()
+                .field_path()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(
+            refused(|it| it.default_action = "X".into()),
+            "linux.seccomp.defaultAction"
+        );
+        assert_eq!(
+            refused(|it| it.syscalls[1].action = "SCMP_ACT_NOTIFY".into()),
+            "linux.seccomp.syscalls[1].action"
+        );
+        assert_eq!(
+            refused(|it| it.syscalls[1].errno_ret = Some(4096)),
+            "linux.seccomp.syscalls[1].action"
+        );
+        assert_eq!(
+            refused(|it| it.flags = vec!["X".into()]),
+            "linux.seccomp.flags[0]"
+        );
+        assert_eq!(
+            refused(|it| it.architectures = vec!["X".into()]),
+            "linux.seccomp.architectures[0]"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn conditions_mean_what_they_say(
+            value: u64, two: u64, argument: u64, index in 0u32..6,
+            op in prop::sample::select(vec!["EQ", "NE", "LT", "LE", "GT", "GE", "MASKED_EQ"]),
+            nearness in 0u8..5,
+        ) {
+            // Values that share a half, or all, with what they are compared with.
+            let argument = match nearness {
+                0 => value,
+                1 => value ^ 1,
+                2 => value ^ 1 << 40,
+                3 => value & two,
+                _ => argument,
+            };
+            let two = if nearness == 3 { value & two } else { two };
+            let expected = match op {
+                "EQ" => argument == value,
+                "NE" => argument != value,
+                "LT" => argument < value,
+                "LE" => argument <= value,
+                "GT" => argument > value,
+                "GE" => argument >= value,
+                _ => argument & value == two,
+            };
+            let condition = SeccompArgument { index, value, value_two: two, op: format!("SCMP_CMP_{op}") };
+            let always = SeccompArgument { index: 0, value: 0, value_two: 0, op: "SCMP_CMP_GE".into() };
+            let (program, _) = compile(&profile(vec![always, condition])).unwrap();
+            let mut arguments = [7; 6];
+            arguments[index as usize] = argument;
+            let answer = answer(&program, X86_64, 135, arguments);
+            prop_assert_eq!(answer == 0x7fff_0000, expected);
+        }
+    }
+}
