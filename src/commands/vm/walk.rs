@@ -163,10 +163,7 @@ fn shadow(standing: &Standing<'_>, address: Gva, access: Access) -> String {
     let mut tlb = Tlb::new(CAPACITY);
     match mmu.on_fault(&mut tlb, 1, address, access) {
         Verdict::Retry => {
-            let merged = Paging {
-                root: mmu.root(),
-                ..standing.paging
-            };
+            let merged = mmu.merged_paging(&standing.paging);
             let walk = merged.walk(mmu.tables(), address, access);
             format!(
                 "merged by one exit (a fill), and from then on the processor's own walk:\n\n{walk}"

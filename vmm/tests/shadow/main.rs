@@ -4,7 +4,7 @@
 //! Random sequences of edits, stores, flushes, CR3 writes and moved host pages, a third of them in a
 //! soup of tables that are shared, point to themselves and serve at several levels. Hundreds of
 //! sequences run by default, thousands in a release build. CI makes the whole run:
-//! `RINGSIDE_SEQUENCES=100000 cargo test --release -p ringside-vmm --test shadow`.
+//! `PROPTEST_CASES=100000 cargo test --release -p ringside-vmm --test shadow`.
 
 mod oracle;
 mod world;
@@ -19,7 +19,7 @@ use ringside_vmm::paging::{Mmu, NestedMmu, Op, PhysicalMemory, Through};
 use oracle::{Oracle, Permitted};
 use world::{Act, World, choose, intents};
 
-/// Sequences of each property, unless `RINGSIDE_SEQUENCES` says another number.
+/// Sequences of each property, unless `PROPTEST_CASES` says another number.
 const SEQUENCES: u64 = if cfg!(debug_assertions) { 400 } else { 5_000 };
 /// Merged tables: few enough that the shadow runs out of them now and then.
 const MERGED_TABLES: usize = 32;
@@ -28,25 +28,26 @@ const AUDIT_EVERY: usize = 5;
 /// TLB entries: few enough that some are crowded out.
 const TLB_ENTRIES: usize = 16;
 
-fn number_in(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable}={value} is not a number")),
-    )
+/// How many sequences: what the environment says, or the default.
+fn sequences() -> u64 {
+    match std::env::var("PROPTEST_CASES") {
+        Ok(_) => Config::default().cases.into(),
+        Err(_) => SEQUENCES,
+    }
 }
 
 /// Runs `check` over random seeds, each with a list of numbers that choose what the guest does.
 fn over_sequences(check: impl Fn(u64, Vec<u64>) -> Result<(), TestCaseError>) {
-    let config = Config {
-        cases: number_in("RINGSIDE_SEQUENCES").unwrap_or(SEQUENCES) as u32,
+    let mut config = Config {
+        cases: sequences() as u32,
         failure_persistence: None,
         max_shrink_iters: 20_000,
-        // The same sequences each time; another seed finds others.
-        rng_seed: RngSeed::Fixed(number_in("RINGSIDE_SEED").unwrap_or(1)),
         ..Config::default()
     };
+    if config.rng_seed == RngSeed::Random {
+        // The same sequences each time; `PROPTEST_RNG_SEED` has others.
+        config.rng_seed = RngSeed::Fixed(1);
+    }
     let sequence = (any::<u64>(), proptest::collection::vec(any::<u64>(), 1..40));
     TestRunner::new(config)
         .run(&sequence, |(seed, choices)| check(seed, choices))
@@ -183,7 +184,7 @@ fn with_a_tlb_the_shadow_is_never_staler_than_the_architecture_permits() {
         Ok(())
     });
     // The property is about staleness, so there has to be some.
-    assert!(stale.get() > 0);
+    assert!(stale.get() > 0 || sequences() < SEQUENCES);
 }
 
 #[test]
@@ -197,5 +198,5 @@ fn with_a_tlb_nested_paging_is_never_staler_than_the_architecture_permits() {
         stale.set(stale.get() + seen.stale);
         Ok(())
     });
-    assert!(stale.get() > 0);
+    assert!(stale.get() > 0 || sequences() < SEQUENCES);
 }
