@@ -250,6 +250,37 @@ fn a_bare_machine_takes_two_mebibytes_beyond_the_guests_memory_at_most() {
 }
 
 #[test]
+fn a_machines_processor_time_is_limited_and_nothing_of_it_is_left() {
+    if !models().contains(&"vm") || !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: limiting a machine needs KVM and root");
+        return;
+    }
+    let groups = || {
+        let tree = Command::new("find")
+            .args(["/sys/fs/cgroup", "-maxdepth", "4", "-name", "ringside-*"])
+            .output();
+        text(&tree.expect("find runs").stdout)
+    };
+    let mut child = command("vm", &["--cpus", "0.5", "--", "idle"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ringside runs");
+    let mut ready = [0; 8];
+    let output = child.stdout.as_mut().expect("piped");
+    output.read_exact(&mut ready).expect("it is ready");
+    let pid = child.id().to_string();
+    let inside = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
+    let group = format!("ringside-{pid}-");
+    assert!(inside.contains(&group), "{inside}");
+    drop(child.stdin.take());
+    assert!(child.wait().expect("a child").success());
+    assert!(!groups().contains(&group), "{}", groups());
+    let refused = run("vm", &["--cpus", "-1", "--", "hello"]);
+    assert_ne!(refused.status.code(), Some(0));
+}
+
+#[test]
 fn what_a_container_writes_does_not_survive_it() {
     if !models().contains(&"container") {
         return;

@@ -34,6 +34,7 @@ pub mod calibrate;
 pub mod child;
 pub mod clock;
 pub mod compare;
+pub mod confine;
 pub mod contender;
 pub mod doctor;
 pub mod floor;

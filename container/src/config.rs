@@ -148,7 +148,8 @@ impl Limits {
     }
 
     /// The same in the terms of cgroups; a quota counts in periods of 100 ms.
-    pub(crate) fn for_group(&self) -> cgroup::Limits {
+    #[must_use]
+    pub fn for_group(&self) -> cgroup::Limits {
         const PERIOD_US: u64 = 100_000;
         let mut limits = cgroup::Limits::default();
         limits.cpu.weight = self.cpu_weight.map(CpuWeight::Weight);
@@ -161,7 +162,11 @@ impl Limits {
         limits
     }
 
-    fn validate(&self) -> Result<(), Error> {
+    /// Checks each limit by itself.
+    ///
+    /// # Errors
+    /// Names the first that no kernel would accept, and its value.
+    pub fn validate(&self) -> Result<(), Error> {
         match self.cpus {
             Some(cpus) if !(0.01..=10_000.0).contains(&cpus) => return Err(Error::Cpus(cpus)),
             _ => {}

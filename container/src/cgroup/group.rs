@@ -111,8 +111,10 @@ impl Group {
         for path in paths {
             let path = path.as_ref();
             let inside = |h: &&super::Hierarchy| {
-                path.strip_prefix(&h.mount_point)
-                    .is_ok_and(|rest| place::check_path(rest).is_ok())
+                // The topmost group is a group as well.
+                path.strip_prefix(&h.mount_point).is_ok_and(|rest| {
+                    rest.as_os_str().is_empty() || place::check_path(rest).is_ok()
+                })
             };
             // Of nested mounts the innermost one counts.
             let depth = |h: &&super::Hierarchy| h.mount_point.components().count();

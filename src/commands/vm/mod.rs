@@ -8,6 +8,7 @@ mod walk;
 
 use super::{Failure, output::print};
 use clap::Subcommand;
+use ringside_benches::confine::Confined;
 use ringside_guest::PROGRAMS;
 use ringside_vmm::boot::Image;
 use ringside_vmm::device::Streams;
@@ -129,7 +130,7 @@ fn machine(
 pub fn embedded(
     command: &[&str],
     memory: Option<&str>,
-    _cpus: Option<f64>,
+    cpus: Option<f64>,
 ) -> Result<ExitCode, Failure> {
     let [name, arguments @ ..] = command else {
         return Err(Failure::usage("no command"));
@@ -142,6 +143,15 @@ pub fn embedded(
         )));
     };
     let memory_bytes = size::parse(memory.unwrap_or(DEFAULT_MEMORY)).map_err(Failure::usage)?;
+    let limits = ringside_container::Limits {
+        cpus,
+        ..Default::default()
+    };
+    // The machine's memory is a size, not a limit; its processor time is a limit on this process.
+    let _confined = cpus
+        .map(|_| Confined::enter(&limits))
+        .transpose()
+        .map_err(Failure::of_run)?;
     let image = Image::parse(program.elf).map_err(Failure::of_run)?;
     let mut vm = machine(memory_bytes, &image, arguments, Streams::inherit())?;
     let outcome = vm.run(Limits::default()).map_err(Failure::of_run)?;

@@ -1,7 +1,7 @@
 //! A program for a bare guest: a static ELF image, or flat bytes.
 
 use elf::ElfBytes;
-use elf::abi::{EM_X86_64, PF_W, PF_X, PT_INTERP, PT_LOAD, PT_NOTE, STT_SECTION};
+use elf::abi::{EM_X86_64, PF_W, PF_X, PT_INTERP, PT_LOAD, PT_NOTE, SHN_ABS, STT_SECTION};
 use elf::endian::LittleEndian;
 use elf::note::Note;
 use ringside_abi::layout;
@@ -248,7 +248,10 @@ impl<'a> Image<'a> {
         symbols
             .iter()
             .filter(|symbol| {
-                !symbol.is_undefined() && symbol.st_symtype() != STT_SECTION && symbol.st_value != 0
+                !symbol.is_undefined()
+                    // The assembler's constants are no places.
+                    && symbol.st_shndx != SHN_ABS
+                    && symbol.st_symtype() != STT_SECTION && symbol.st_value != 0
             })
             .filter_map(|symbol| {
                 let name = names
