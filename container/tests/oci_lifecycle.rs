@@ -207,6 +207,9 @@ fn what_cannot_be_executed_is_told_by_create_or_start_and_leaves_nothing() {
     let Some(bundle) = Bundle::new("", |spec| spec["process"]["args"] = json!(["/no/such"])) else {
         return;
     };
+    assert_eq!(bundle.create(), 1);
+    assert!(bundle.log().contains("no such file or directory"));
+    bundle.is_gone();
     let error = bundle.oci(&["run", "ID"]).failed();
     assert!(
         error.contains("no such file or directory") && error.contains("/no/such"),

@@ -10,15 +10,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::{Mode, fchmod, umask};
 use nix::unistd::{
-    Gid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fchown, pivot_root,
-    setgroups, setresgid, setresuid, setsid,
+    AccessFlags, Gid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, faccessat, fchdir,
+    fchown, pivot_root, setgroups, setresgid, setresuid, setsid,
 };
 
 use super::{hooks, root};
@@ -463,6 +463,7 @@ impl Init<'_> {
     /// whether we wait hangs up without a word.
     fn await_start(&mut self) -> Result<(), Errno> {
         let listener = self.inheritance.listener.ok_or(Errno::EBADF)?;
+        self.find_program()?;
         prctl::set_pdeathsig(None)?;
         Report::Started.send(self.inheritance.channel);
         loop {
@@ -479,6 +480,30 @@ impl Init<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Callers expect `create`, not `start`, to tell them that there is no such program.
+    fn find_program(&mut self) -> Result<(), Errno> {
+        let mut verdict = SpawnError {
+            candidate: 0,
+            errno: Errno::ENOENT,
+        };
+        for (candidate, path) in self.inheritance.program.candidates().iter().enumerate() {
+            let path = path.as_c_str();
+            let errno = match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+                Ok(()) => match nix::sys::stat::stat(path) {
+                    Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFREG => return Ok(()),
+                    Ok(_) => Errno::EACCES,
+                    Err(errno) => errno,
+                },
+                Err(errno) => errno,
+            };
+            if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
+                verdict = SpawnError { candidate, errno };
+            }
+        }
+        self.not_executed = Some(verdict);
+        Err(verdict.errno)
     }
 
     fn execute(&mut self) -> Result<(), Errno> {
