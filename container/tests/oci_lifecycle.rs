@@ -371,3 +371,39 @@ fn a_filter_decides_calls_by_their_arguments() {
         assert!(went.err.contains("Operation not permitted"), "{}", went.err);
     }
 }
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    let cases = [
+        (
+            "/linux/namespaces",
+            json!([{"type": "pid"}]),
+            "linux.namespaces",
+        ),
+        ("/linux/mountLabel", json!("label"), "linux.mountLabel"),
+        (
+            "/process/apparmorProfile",
+            json!("profile"),
+            "process.apparmorProfile",
+        ),
+        (
+            "/process/execCPUAffinity",
+            json!({"initial": "0"}),
+            "process.execCPUAffinity",
+        ),
+    ];
+    for (pointer, value, field) in cases {
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        let change = |spec: &mut serde_json::Value| {
+            spec["hostname"] = serde_json::Value::Null;
+            spec.pointer_mut(parent).unwrap()[name] = value;
+        };
+        let Some(bundle) = Bundle::new("echo ran", change) else {
+            return;
+        };
+        let went = bundle.oci(&["run", "ID"]);
+        assert_eq!(went.out, "");
+        assert!(went.failed().contains(&format!("`{field}`")));
+        bundle.is_gone();
+    }
+}

@@ -409,6 +409,11 @@ fn update(root: &Path, rest: &[String]) -> Result<(), Error> {
     ];
     let (parsed, _) = parse(rest, &known, usize::MAX)?;
     let id = id(&parsed)?;
+    for name in ["blkio-weight", "kernel-memory"] {
+        if parsed.value(name).is_some() {
+            return Err(format!("--{name} is not supported yet").into());
+        }
+    }
     let mut resources = match parsed.value("resources") {
         Some("-") => Resources::parse(std::io::read_to_string(std::io::stdin())?.as_bytes())
             .map_err(runtime::Error::from)?,

@@ -70,9 +70,24 @@ pub fn is_new(spec: &Spec, kind: NamespaceKind) -> bool {
 pub fn init_steps(spec: &Spec, bundle: &Path, options: &Options) -> Result<Vec<Step>, Error> {
     let mut steps = Vec::with_capacity(64);
     prepare(&mut steps, spec, options);
-    if is_new(spec, NamespaceKind::Mount) {
-        build_root(&mut steps, spec, bundle, options)?;
+    // Without one it would run on the host's own files.
+    if !is_new(spec, NamespaceKind::Mount) {
+        let why = "a container without a new namespace of type mount is not supported yet; add one";
+        return Err(Error::field(
+            "linux.namespaces",
+            "no new mount namespace",
+            why,
+        ));
     }
+    if !spec.linux.mount_label.is_empty() {
+        let why = "SELinux is not supported yet; remove it";
+        return Err(Error::field(
+            "linux.mountLabel",
+            &spec.linux.mount_label,
+            why,
+        ));
+    }
+    build_root(&mut steps, spec, bundle, options)?;
     if let Some(process) = &spec.process {
         process::steps(&mut steps, process, spec, options)?;
     }

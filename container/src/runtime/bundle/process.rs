@@ -97,6 +97,13 @@ pub fn steps(
             .asked_by("process.ioPriority"),
         );
     }
+    if process.exec_cpu_affinity.is_some() {
+        return Err(Error::field(
+            "process.execCPUAffinity",
+            "an object",
+            "processor affinity is not supported yet; remove it",
+        ));
+    }
     if !process.apparmor_profile.is_empty() {
         return Err(Error::field(
             "process.apparmorProfile",
