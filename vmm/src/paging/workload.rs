@@ -52,8 +52,10 @@ pub enum WorkloadError {
 /// A guest, and what it does.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    host: VecMemory,
-    second: Slots,
+    /// The host's memory at the start; each run needs a copy.
+    pub host: VecMemory,
+    /// Where the guest's memory is in it.
+    pub second: Slots,
     /// Its registers at the start.
     pub state: GuestState,
     /// What it does.

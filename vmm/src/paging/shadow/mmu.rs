@@ -199,8 +199,10 @@ impl<M: PhysicalMemory, S: SecondLevel> ShadowHooks for ShadowMmu<'_, M, S> {
     }
 
     fn on_guest_write(&mut self, _: &mut Tlb, _: u16, at: Gpa, value: u64) {
-        // Where there is no memory, nothing was merged either.
-        let _ = self.memory.write_u64(at, value);
+        if self.memory.write_u64(at, value).is_none() {
+            // No memory, or none that the guest may write: nothing changed.
+            return;
+        }
         // Only the merged table forgets. The TLB may remember until the guest flushes it, as on a
         // processor of its own.
         self.tables.clear_merged_from(at);

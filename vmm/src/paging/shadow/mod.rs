@@ -25,8 +25,9 @@
 //! (TLB, walk of the merged table, exits), and whoever implements [`ShadowHooks`], such as
 //! [`ShadowMmu`], is the hypervisor. [`audit`] finds what is stale in a merged table.
 //!
-//! One assumption: no host page backs two guest-physical pages. Otherwise a table could be written
-//! through its other address, which nobody protects.
+//! Two assumptions. No host page backs two guest-physical pages: otherwise a table could be written
+//! through its other address, which nobody protects. And the guest has one processor: with more,
+//! each flush above has to reach every TLB.
 
 mod audit;
 mod machine;

@@ -188,6 +188,23 @@ fn faults_are_the_guests_own_and_nothing_is_where_no_slot_is() {
 }
 
 #[test]
+fn edits_of_no_word_change_nothing() {
+    machine(|machine, host| {
+        machine.access(PAGE, Access::USER_READ).expect("mapped");
+        let entry = guest_entry(host, ENTRY);
+        for at in [ENTRY.0 + 4, ENTRY.0 + 1, 0xffff_0000, u64::MAX] {
+            machine.edit(Gpa(at), 0);
+        }
+        machine.invlpg(PAGE);
+        assert_eq!(
+            machine.access(PAGE, Access::USER_READ),
+            Ok(Hpa(HOST + 0x9000))
+        );
+        assert_eq!(guest_entry(host, ENTRY), entry);
+    });
+}
+
+#[test]
 fn each_kind_of_stale_entry_is_told() {
     let (host, second, state) = memory();
     let guest = Through::new(&host, &second);
