@@ -1,5 +1,5 @@
 //! The calls that only a bundle's container needs. Paths in the root are resolved when the call is
-//! made, inside of the root and never outside; see [`crate::sys::open_in_root`].
+//! made, inside of the root and never outside; see `man 2 openat2`, `RESOLVE_IN_ROOT`.
 
 use std::ffi::CString;
 use std::fmt;
