@@ -3,7 +3,7 @@
 //! What `cpuid` says is the VMM's choice, to a point: software KVM adds some features of the host's.
 //! (Intel SDM vol. 2A, `CPUID`; AMD APM vol. 3, appendix E.)
 
-use kvm_bindings::{CpuId, kvm_cpuid_entry2};
+use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 use ringside_abi::needs::Needs;
 use std::arch::x86_64::__cpuid;
 
@@ -12,6 +12,8 @@ const FEATURES: u32 =
     1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 15 | 1 << 16 | 1 << 19 | 0xf << 23;
 /// Leaf 1, ECX: "a hypervisor is present".
 const HYPERVISOR: u32 = 1 << 31;
+/// Leaf 7, ECX: UMIP, which guests may switch on where the host's processor has it too.
+const STRUCTURED_FEATURES: u32 = 1 << 2;
 /// Leaf 0x8000_0001, EDX: `syscall`, no-execute pages, long mode.
 const EXTENDED_FEATURES: u32 = 1 << 11 | 1 << 20 | 1 << 29;
 
@@ -20,7 +22,7 @@ const INTERRUPTS: (u32, u32) = (1 << 21 | 1 << 24, 1 << 9);
 
 /// A baseline x86-64 processor of the host's maker (which KVM wants to agree) and address width.
 ///
-/// Five leaves of our own, and not KVM's whole list of what the host could offer: asking for that
+/// Six leaves of our own, and not KVM's whole list of what the host could offer: asking for that
 /// takes as long as the guest's memory and processor together.
 ///
 /// `index` is the processor's own number, out of `processors`.
@@ -40,7 +42,7 @@ pub fn baseline(index: u32, needs: Needs) -> CpuId {
         ..Default::default()
     };
     let leaves = [
-        leaf(0, 1, maker.ebx, maker.ecx, maker.edx),
+        leaf(0, 7, maker.ebx, maker.ecx, maker.edx),
         leaf(
             1,
             model,
@@ -48,9 +50,13 @@ pub fn baseline(index: u32, needs: Needs) -> CpuId {
             HYPERVISOR | interrupts.0,
             FEATURES | interrupts.1,
         ),
+        kvm_cpuid_entry2 {
+            flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX, // its other indices are zeros
+            ..leaf(7, 0, 0, STRUCTURED_FEATURES, 0)
+        },
         leaf(0x8000_0000, 0x8000_0008, maker.ebx, maker.ecx, maker.edx),
         leaf(0x8000_0001, 0, 0, 0, EXTENDED_FEATURES),
         leaf(0x8000_0008, widths, 0, 0, 0),
     ];
-    CpuId::from_entries(&leaves).expect("five are fewer than KVM takes")
+    CpuId::from_entries(&leaves).expect("six are fewer than KVM takes")
 }
