@@ -6,9 +6,13 @@
 //!
 //! Sources: `cgroup-v1/cpusets.rst`, `cgroup-v2.rst` ("Cpuset"), `man 7 cpuset` ("List format").
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::directory::{Directory, errno_of};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::directory::{Directory, read_all, write_all};
 use super::{Controller, Error, Group, Result};
 
 /// List of processors.
@@ -116,20 +120,23 @@ pub(super) fn inherit(top: &Path, path: &Path) -> Result<()> {
 
 fn inherit_file(top: &Path, path: &Path, file: &str) -> Result<String> {
     let own = path.join(file);
-    let text = std::fs::read_to_string(&own).map_err(|e| Error::Read {
+    let open = |access: OFlag| open(&own, access | OFlag::O_CLOEXEC, Mode::empty());
+    let text = open(OFlag::O_RDONLY).and_then(|fd| read_all(fd.as_fd()));
+    let text = text.map_err(|source| Error::Read {
         path: own.clone(),
-        source: errno_of(&e),
+        source,
     })?;
+    let text = String::from_utf8_lossy(&text);
     let parent = path.parent().filter(|p| p.starts_with(top) && path != top);
     match (text.trim(), parent) {
         ("", Some(parent)) => {
             let list = inherit_file(top, parent, file)?;
-            let write = std::fs::OpenOptions::new().write(true).open(&own);
-            let write = write.and_then(|mut f| std::io::Write::write_all(&mut f, list.as_bytes()));
-            write.map_err(|e| Error::Write {
-                path: own,
+            let write = open(OFlag::O_WRONLY);
+            let write = write.and_then(|fd| write_all(fd.as_fd(), list.as_bytes()));
+            write.map_err(|source| Error::Write {
+                path: own.clone(),
                 value: list.as_str().into(),
-                source: errno_of(&e),
+                source,
             })?;
             Ok(list)
         }

@@ -34,16 +34,10 @@ impl Probe {
     /// Whether `mount` is what one reaches at its mount point now, on a file system of its kind.
     pub fn confirms(self, mount: &Mount) -> bool {
         match self {
-            Probe::Magic => {
-                let Ok(stat) = stat(&mount.mount_point) else {
-                    return false;
-                };
-                let device = (major(stat.st_dev) as u32, minor(stat.st_dev) as u32);
-                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-                let fd = open(&mount.mount_point, flags, Mode::empty());
-                let version = fd.ok().and_then(|fd| version_of(fd.as_fd()).ok());
-                device == mount.device && version.is_some() && version == mount.version()
-            }
+            // A device number belongs to one mounted file system, and `mount` says of which kind.
+            Probe::Magic => stat(&mount.mount_point).is_ok_and(|stat| {
+                mount.device == (major(stat.st_dev) as u32, minor(stat.st_dev) as u32)
+            }),
             #[cfg(test)]
             Probe::Trust => true,
         }
@@ -191,13 +185,33 @@ impl Directory {
     /// # Errors
     /// [`Error::Write`] with the path, the value and a hint.
     pub fn write(&self, name: &str, value: &str) -> Result<()> {
-        let failed = |source| Error::Write {
+        self.write_each(name, [value])
+    }
+
+    /// Writes several values, each in one `write`, to a file that takes them one by one.
+    pub(super) fn write_each<V: AsRef<str>>(
+        &self,
+        name: &str,
+        values: impl IntoIterator<Item = V>,
+    ) -> Result<()> {
+        let failed = |value: &str, source| Error::Write {
             path: self.file(name),
             value: value.into(),
             source,
         };
-        let fd = self.open_file(name, OFlag::O_WRONLY).map_err(failed)?;
-        write_all(fd.as_fd(), value.as_bytes()).map_err(failed)
+        let mut file = None;
+        for value in values {
+            let value = value.as_ref();
+            let fd = match &file {
+                Some(fd) => fd,
+                None => {
+                    let opened = self.open_file(name, OFlag::O_WRONLY);
+                    file.insert(opened.map_err(|source| failed(value, source))?)
+                }
+            };
+            write_all(fd.as_fd(), value.as_bytes()).map_err(|source| failed(value, source))?;
+        }
+        Ok(())
     }
 
     pub(super) fn open_file(&self, name: &str, access: OFlag) -> nix::Result<OwnedFd> {

@@ -62,8 +62,8 @@ impl Group {
         let mut made = Vec::new();
         let mut directories = Vec::new();
         for site in sites(layout, controllers)? {
-            let directory = site.directory(path);
-            match directory.and_then(|path| site.make(&path, fresh, &mut made)) {
+            let place = site.place(path);
+            match place.and_then(|place| site.make(&place, fresh, &mut made)) {
                 Ok(directory) => directories.push(directory),
                 Err(error) => {
                     // The children come last in the list. Somebody else may already use a parent.
@@ -88,7 +88,7 @@ impl Group {
     ) -> Result<Group> {
         place::check_path(path.as_ref())?;
         let open = |site: Site<'_>| {
-            let path = site.directory(path.as_ref())?;
+            let path = site.place(path.as_ref())?.path;
             Directory::open(path, site.hierarchy.version, site.wanted, layout.probe)
         };
         let directories = sites(layout, controllers)?.into_iter().map(open);

@@ -15,6 +15,8 @@ const V2_KILL: &str = "cgroup.kill";
 /// How often the group is looked at, with pauses that double from 50 µs to 20 ms: about two seconds
 /// in all.
 const TRIES: u32 = 108;
+/// In every so many of them the signals are sent again.
+const ROUND: u32 = 16;
 
 impl Group {
     /// Sends `signal` to every process of the group and of the groups below it once, and returns to
@@ -64,32 +66,36 @@ impl Group {
     /// Kills every process of the group and of the groups below it, frozen or not, and waits until
     /// none is left. (Their parents still have to reap them.)
     ///
-    /// Version 2 does it in one write. Version 1 is frozen first, so that nothing can fork while the
-    /// signals go out, and thawed so that they are received; without a freezer the signals are
-    /// repeated until nothing is left.
+    /// Version 2 does it in one write, also for a group that is in both versions. Version 1 alone is
+    /// frozen first, so that nothing can fork while the signals go out, and thawed so that they are
+    /// received; without a freezer the signals are repeated until nothing is left.
     ///
     /// # Errors
     /// [`Error::SelfInside`] when the caller is one of them; [`Error::Busy`] with the processes that
     /// are still there after two seconds.
     pub fn kill(&self) -> Result<()> {
         self.refuse_self("kill")?;
-        if let Some(dir) = self.unified().filter(|dir| dir.has(V2_KILL)) {
+        let unified = self.unified().filter(|dir| dir.has(V2_KILL));
+        if let Some(dir) = unified {
             dir.write(V2_KILL, "1")?;
         }
         let mut pause = Duration::from_micros(50);
         for attempt in 0..TRIES {
-            let left = self.processes()?;
-            if left.is_empty() {
+            if self.processes()?.is_empty() {
                 return Ok(());
             }
-            // A second round of freezing is only of use if something forked past the first.
-            let frozen = attempt % 16 == 0 && self.freezer().is_ok() && self.freeze().is_ok();
-            self.signal(Signal::SIGKILL)?;
-            if frozen
-                || self
-                    .freezer_state()
+            // A second round is only of use if something forked past the first, or (where version 2
+            // has killed already) has left its version 2 group.
+            let is_round = attempt % ROUND == if unified.is_some() { ROUND - 1 } else { 0 };
+            let frozen = is_round && self.freezer().is_ok() && self.freeze().is_ok();
+            if is_round || unified.is_none() {
+                self.signal(Signal::SIGKILL)?;
+            }
+            let stands = || {
+                self.freezer_state()
                     .is_ok_and(|s| s != FreezerState::Thawed)
-            {
+            };
+            if frozen || ((attempt == 0 || is_round) && stands()) {
                 self.thaw()?;
             }
             sleep(pause);

@@ -15,12 +15,15 @@
 
 use std::cmp::Reverse;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode as FileMode;
 
 use super::controller::InV2;
-use super::directory::{Probe, errno_of};
+use super::directory::{Probe, read_all};
 use super::mountinfo::{self, Mount};
 use super::{Absence, Controller, Controllers, Error, Result, Version};
 
@@ -108,8 +111,9 @@ impl Layout {
             let controllers = match version {
                 Version::V1 => Controllers::parse(version, &mount.super_options),
                 Version::V2 => {
-                    let list = fs::read_to_string(mount.mount_point.join("cgroup.controllers"));
-                    Controllers::parse(version, &list.unwrap_or_default())
+                    let list = read(mount.mount_point.join("cgroup.controllers"));
+                    let list = list.unwrap_or_default();
+                    Controllers::parse(version, &String::from_utf8_lossy(&list))
                 }
             };
             let mut found = Hierarchy {
@@ -226,10 +230,9 @@ impl Layout {
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>> {
-    fs::read(&path).map_err(|error| Error::Read {
-        source: errno_of(&error),
-        path,
-    })
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let text = open(&path, flags, FileMode::empty()).and_then(|fd| read_all(fd.as_fd()));
+    text.map_err(|source| Error::Read { path, source })
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ pub use pids::{Pids, PidsStats};
 pub use rdma::{Rdma, RdmaLimit};
 pub use stats::Stats;
 pub use sweep::{Swept, evict, sweep};
+pub use tree::remove_empty;
 pub use unified::Unified;
 pub use value::Limit;
 

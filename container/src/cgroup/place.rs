@@ -1,13 +1,16 @@
 //! Making a group's directories: where they go, and what their parents must hand down.
 
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, mkdirat};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::mkdir;
 
 use super::controller::InV2;
-use super::directory::{Directory, PROCS, denial, writable};
+use super::directory::{Directory, PROCS, denial, read_all, writable};
 use super::{Absence, Controllers, Error, Hierarchy, Layout, Result, Version, cpuset};
 
 /// The controllers that a version 2 group gives to its children.
@@ -21,6 +24,27 @@ pub(super) struct Site<'a> {
     pub hierarchy: &'a Hierarchy,
     /// Of those that were asked for, the ones in this hierarchy.
     pub wanted: Controllers,
+}
+
+/// Where a new group goes in one hierarchy.
+pub(super) struct Place {
+    pub path: PathBuf,
+    /// Whether it will have its controllers without more ado.
+    is_ready: bool,
+}
+
+/// Which of the controllers that are wanted a version 2 group gives to its children.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HandsDown {
+    All,
+    Some,
+}
+
+/// The contents of a control file, nothing if it cannot be read.
+fn text(path: &Path) -> String {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let text = open(path, flags, Mode::empty()).and_then(|fd| read_all(fd.as_fd()));
+    String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()
 }
 
 /// Checks a group's path: at least one name, and no way out of the hierarchy.
@@ -45,31 +69,34 @@ pub(super) fn check_path(path: &Path) -> Result<()> {
 }
 
 impl Site<'_> {
-    /// The directory for the group `path` in this hierarchy.
+    /// Where the group `path` goes in this hierarchy.
     ///
     /// A relative path counts from this process's own group. In version 2, a group that has
     /// processes cannot give controllers to children; then the group goes beside our own instead of
     /// below it, or further up: to the nearest ancestor that already hands down what is wanted, or
     /// that is free to.
-    pub fn directory(&self, path: &Path) -> Result<PathBuf> {
+    pub fn place(&self, path: &Path) -> Result<Place> {
         let base = self.layout.base(self.hierarchy, path)?;
         let relative = path.strip_prefix("/").unwrap_or(path);
         if path.is_absolute() || self.hierarchy.version == Version::V1 {
-            return Ok(base.join(relative));
+            return Ok(Place {
+                path: base.join(relative),
+                is_ready: self.hierarchy.version == Version::V1,
+            });
         }
         let top = &self.hierarchy.mount_point;
         let inside = |p: &&Path| p.starts_with(top);
-        let host = base
-            .ancestors()
-            .take_while(inside)
-            .find(|p| self.can_host(p));
-        match host {
-            Some(host) => Ok(host.join(relative)),
-            None => Err(Error::InternalProcesses {
-                path: base.into(),
-                controllers: self.enabled_by_name(),
-            }),
-        }
+        let mut hosts = base.ancestors().take_while(inside);
+        let found = hosts.find_map(|host| Some((host, self.can_host(host)?)));
+        let (host, hands_down) = found.ok_or_else(|| Error::InternalProcesses {
+            path: base.into(),
+            controllers: self.enabled_by_name(),
+        })?;
+        let path = host.join(relative);
+        Ok(Place {
+            is_ready: hands_down == HandsDown::All && path.parent() == Some(host),
+            path,
+        })
     }
 
     /// The wanted controllers that must be enabled from above.
@@ -78,30 +105,28 @@ impl Site<'_> {
         self.wanted.iter().filter(named).collect()
     }
 
-    fn can_host(&self, parent: &Path) -> bool {
-        let list = |name| {
-            let text = std::fs::read_to_string(parent.join(name)).unwrap_or_default();
-            Controllers::parse(Version::V2, &text)
-        };
+    /// Whether `parent` can have a child with the controllers that are wanted.
+    fn can_host(&self, parent: &Path) -> Option<HandsDown> {
+        let list = |name| Controllers::parse(Version::V2, &text(&parent.join(name)));
         let missing = self.enabled_by_name().without(list(SUBTREE_CONTROL));
         if missing.is_empty() {
-            return writable(parent);
+            return writable(parent).then_some(HandsDown::All);
         }
-        let procs = std::fs::read_to_string(parent.join(PROCS)).unwrap_or_default();
         // Only the true root of the hierarchy may have both; it alone has no cgroup.type.
-        let free = procs.is_empty() || !parent.join("cgroup.type").exists();
-        free && missing.without(list(CONTROLLERS)).is_empty()
+        let free = text(&parent.join(PROCS)).is_empty() || !parent.join("cgroup.type").exists();
+        let can = free
+            && missing.without(list(CONTROLLERS)).is_empty()
             && writable(parent)
-            && writable(&parent.join(SUBTREE_CONTROL))
+            && writable(&parent.join(SUBTREE_CONTROL));
+        can.then_some(HandsDown::Some)
     }
 
-    /// Makes the directory `path` and what is missing above it, and adds what it made to `made`.
+    /// Makes the directory of `place` and what is missing above it, and adds what it made to `made`.
     /// An existing directory is taken over unless `fresh` is set.
-    pub fn make(&self, path: &Path, fresh: bool, made: &mut Vec<PathBuf>) -> Result<Directory> {
+    pub fn make(&self, place: &Place, fresh: bool, made: &mut Vec<PathBuf>) -> Result<Directory> {
+        let path = &place.path;
         self.make_directory(path, fresh, made)?;
-        if self.hierarchy.version == Version::V2
-            && let Some(parent) = path.parent()
-        {
+        if let Some(parent) = path.parent().filter(|_| !place.is_ready) {
             self.hand_down(parent, self.enabled_by_name())?;
         }
         if self.hierarchy.version == Version::V1 && self.wanted.contains(super::Controller::Cpuset)
@@ -111,30 +136,28 @@ impl Site<'_> {
         self.open(path)
     }
 
-    /// Makes one directory, and the parents that are missing. Each parent is checked to be a cgroup
-    /// first: on a tmpfs `mkdir` would succeed, and mean nothing.
+    /// Makes one directory, and the parents that are missing. That it is a cgroup is checked when it
+    /// is opened: on a tmpfs `mkdir` succeeds as well, and means nothing.
     fn make_directory(&self, path: &Path, fresh: bool, made: &mut Vec<PathBuf>) -> Result<()> {
-        let fail = |source| {
-            denial(path, source).unwrap_or(Error::Create {
-                path: path.into(),
-                source,
-            })
-        };
         let inside = |p: &&Path| p.starts_with(&self.hierarchy.mount_point);
-        let (Some(parent), Some(name)) = (path.parent().filter(inside), path.file_name()) else {
-            return Err(fail(Errno::ENOENT));
-        };
-        let parent = match self.open(parent) {
-            Err(error) if error.errno() == Some(Errno::ENOENT) => {
+        let parent = path.parent().filter(inside);
+        let make = || mkdir(path, Mode::from_bits_truncate(0o755));
+        let done = match (make(), parent) {
+            (Err(Errno::ENOENT), Some(parent)) => {
                 self.make_directory(parent, false, made)?;
-                self.open(parent)?
+                make()
             }
-            other => other?,
+            (done, _) => done,
         };
-        match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+        match done {
             Ok(()) => made.push(path.into()),
             Err(Errno::EEXIST) if !fresh => {}
-            Err(errno) => return Err(fail(errno)),
+            Err(source) => {
+                return Err(denial(path, source).unwrap_or(Error::Create {
+                    path: path.into(),
+                    source,
+                }));
+            }
         }
         Ok(())
     }

@@ -4,14 +4,14 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::directory::{Directory, PROCS, read_all};
@@ -80,6 +80,16 @@ fn remove_with(top: &Directory, tries: u32) -> Result<()> {
     patiently(top, tries, || {
         unlinkat(AT_FDCWD, top.path(), UnlinkatFlags::RemoveDir)
     })
+}
+
+/// Removes those of a group's directories that are empty, each in one system call, and gives back
+/// the others.
+pub fn remove_empty<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Vec<P> {
+    let stays = |path: &P| {
+        let removed = unlinkat(AT_FDCWD, path.as_ref(), UnlinkatFlags::RemoveDir);
+        !matches!(removed, Ok(()) | Err(Errno::ENOENT | Errno::ENODEV))
+    };
+    paths.into_iter().filter(stays).collect()
 }
 
 /// Tries to remove something until it is not busy any more.
@@ -163,6 +173,11 @@ fn walk(
 
 /// The names of the directories in `here`. A directory that vanishes has none.
 fn children(here: &OwnedFd) -> Vec<CString> {
+    // A directory is linked from its parent, from itself, and from each child as `..`: two links are
+    // no child. (A file system that does not count says 1.)
+    if fstat(here).is_ok_and(|stat| stat.st_nlink == 2) {
+        return Vec::new();
+    }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let Ok(mut dir) = Dir::openat(here, ".", flags, Mode::empty()) else {
         return Vec::new();

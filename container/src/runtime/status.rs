@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use super::bundle::limits;
 use super::state::{self, Directory, Record, Status};
 use super::{Error, hooks};
-use crate::cgroup::{FreezerState, Group, Layout, Stats};
+use crate::cgroup::{self, FreezerState, Group, Layout, Stats};
 use crate::spec::{Resources, Spec};
 use crate::sys;
 
@@ -277,7 +277,6 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
         Err(Error::Json { .. }) if force => return directory.remove(),
         other => other?,
     };
-    let group = group(&record);
     if let Some(init) = record.init() {
         // One that was created and never started has nothing to lose.
         let waits = record.waits(&directory.path);
@@ -291,12 +290,12 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
             ));
         }
         let _ = sys::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
-        if let Ok(group) = &group {
+        if let Ok(group) = group(&record) {
             group.kill()?;
         }
         await_end(init.as_fd());
     }
-    discard(directory, &record, group.ok())
+    discard(directory, &record)
 }
 
 /// Waits until a process has ended, not for long.
@@ -306,16 +305,13 @@ fn await_end(pidfd: BorrowedFd<'_>) {
 }
 
 /// Removes what is left of a container whose init has ended, and runs the last hooks.
-pub(super) fn discard(
-    directory: Directory,
-    record: &Record,
-    group: Option<Group>,
-) -> Result<(), Error> {
-    if let Some(group) = group {
+pub(super) fn discard(directory: Directory, record: &Record) -> Result<(), Error> {
+    let left = cgroup::remove_empty(&record.cgroup_paths);
+    if !left.is_empty() {
         // Who shares the host's PID namespace is still there.
-        if !group.processes().unwrap_or_default().is_empty() {
-            group.kill()?;
-        }
+        let layout = Layout::detect()?;
+        let group = Group::from_paths(&layout, left, layout.controllers())?;
+        group.kill()?;
         group.remove()?;
     }
     let config: PathBuf = directory.path.join("config.json");

@@ -163,16 +163,10 @@ pub(super) fn apply(rules: &[DeviceRule], dir: &Directory) -> Result<()> {
             (DENY, ALLOW)
         };
         dir.write(default, "a")?;
-        return wanted
-            .exceptions
-            .iter()
-            .try_for_each(|rule| dir.write(except, &text(rule)));
+        return dir.write_each(except, wanted.exceptions.iter().map(text));
     }
-    for rule in &wanted.exceptions {
-        if !old.contains(rule) {
-            dir.write(ALLOW, &text(rule))?;
-        }
-    }
+    let new = wanted.exceptions.iter().filter(|rule| !old.contains(rule));
+    dir.write_each(ALLOW, new.map(text))?;
     for rule in &old {
         // The kernel takes away from exceptions with exactly these numbers only.
         let same =
