@@ -10,6 +10,7 @@
 //! | [`vcpu`] | the virtual processor's state |
 //! | [`trap`] | why a guest exits, and what happens then |
 //! | [`device`] | what stands behind ports and memory-mapped registers |
+//! | [`virtio`] | devices that know that they are virtual: queues in shared memory |
 //! | [`sys`] | KVM's ioctls: all of this crate's unsafe code |
 //! | [`vm`] | a machine, put together and run |
 //!
@@ -34,4 +35,5 @@ pub mod paging;
 pub mod sys;
 pub mod trap;
 pub mod vcpu;
+pub mod virtio;
 pub mod vm;

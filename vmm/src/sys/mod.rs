@@ -4,10 +4,13 @@
 
 pub mod clock;
 pub mod dirty_ring;
+pub mod file;
 pub mod kvm;
 pub mod memfd;
 pub mod pagemap;
 pub mod signal;
 pub mod stream;
+pub mod thread;
 pub mod vcpu;
+pub mod vectored;
 pub mod vm;
