@@ -13,6 +13,7 @@
 //! | [`virtio`] | devices that know that they are virtual: queues in shared memory |
 //! | [`sys`] | KVM's ioctls: all of this crate's unsafe code |
 //! | [`vm`] | a machine, put together and run |
+//! | [`linux`] | a machine with Linux in it |
 //!
 //! A guest of four bytes:
 //!
@@ -30,6 +31,7 @@
 pub mod boot;
 pub mod device;
 pub mod host;
+pub mod linux;
 pub mod memory;
 pub mod paging;
 pub mod sys;

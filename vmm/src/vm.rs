@@ -57,6 +57,17 @@ pub struct Limits {
     pub exits: Option<u64>,
 }
 
+/// What an access means that no device answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unclaimed {
+    /// The guest's end: a bare guest knows its devices, so that anything else is a bug in it, and
+    /// better shown.
+    Ends,
+    /// A bus that floats, as in a PC: reads give all ones, and writes are lost. Linux finds out so
+    /// what there is.
+    Floats,
+}
+
 /// How a guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -99,7 +110,7 @@ pub struct Outcome {
     pub report: Option<Report>,
 }
 
-/// A virtual machine with a bare guest in it.
+/// A virtual machine with a guest in it.
 ///
 /// ```
 /// use ringside_vmm::{boot::Image, device::Streams, sys::kvm::Kvm, trap::Stop, vm::{End, Limits, Vm}};
@@ -120,6 +131,7 @@ pub struct Vm {
     handle: VmHandle,
     memory: GuestMemory,
     buses: Buses,
+    unclaimed: Unclaimed,
     control: VmControl,
 }
 
@@ -162,13 +174,27 @@ impl Vm {
             long_mode::enter(&vcpu, entry, index)?;
             Ok(vcpu)
         });
-        Ok(Vm {
-            vcpus: vcpus.collect::<Result<_, SetUpError>>()?,
+        let vcpus = vcpus.collect::<Result<_, SetUpError>>()?;
+        let buses = Buses::bare(&memory, streams);
+        Ok(Vm::assemble(vcpus, handle, memory, buses, Unclaimed::Ends))
+    }
+
+    /// A machine of parts, whose first vCPU stands at its first instruction.
+    pub(crate) fn assemble(
+        vcpus: Vec<Vcpu>,
+        handle: VmHandle,
+        memory: GuestMemory,
+        buses: Buses,
+        unclaimed: Unclaimed,
+    ) -> Vm {
+        Vm {
+            vcpus,
             handle,
-            buses: Buses::bare(&memory, streams),
             memory,
+            buses,
+            unclaimed,
             control: VmControl::default(),
-        })
+        }
     }
 
     /// Guest memory.
@@ -212,6 +238,7 @@ impl Vm {
     ) -> Result<Outcome, VmError> {
         let run = Run {
             buses: &self.buses,
+            unclaimed: self.unclaimed,
             memory: &self.memory,
             limits,
             control: &self.control,

@@ -1,5 +1,6 @@
 //! `ringside vm`: bare guests, by name or file.
 
+mod boot;
 mod exits;
 mod map;
 mod run;
@@ -31,6 +32,7 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Boot(boot::Args),
     Exits(exits::Args),
     Walk(walk::WalkArgs),
     Translate(walk::TranslateArgs),
@@ -43,6 +45,7 @@ enum Command {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.command {
         Command::Run(args) => run::run(args),
+        Command::Boot(args) => boot::run(args),
         Command::Exits(args) => exits::run(args),
         Command::Walk(args) => walk::walk(args),
         Command::Translate(args) => walk::translate(args),
@@ -162,6 +165,7 @@ pub fn embedded(
 fn finish(outcome: &Outcome) -> Result<ExitCode, Failure> {
     match outcome.end {
         End::Stopped(Stop::Exited(status)) => return Ok(ExitCode::from(status)),
+        End::Stopped(Stop::Reset | Stop::PoweredOff) => return Ok(ExitCode::SUCCESS),
         End::Signal(signal) => return Ok(ExitCode::from(128 + signal as u8)),
         end => eprintln!("ringside: {end}"),
     }

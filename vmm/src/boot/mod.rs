@@ -2,6 +2,7 @@
 
 pub mod bare;
 pub mod image;
+pub mod linux;
 mod tables;
 
 pub use image::{Image, ImageError};

@@ -5,14 +5,25 @@
 
 mod bare;
 mod bus;
+mod console;
 mod debug_exit;
 mod hypercall;
 mod i8042;
+mod interrupt;
+pub mod io_apic;
+pub mod linux;
+mod power;
+mod rtc;
 mod serial;
 
 pub use bus::{Bus, Buses, Device, Overlap};
+pub use console::Console;
 pub use debug_exit::DebugExit;
 pub(crate) use hypercall::ring_pieces;
 pub use hypercall::{Hypercalls, Streams};
 pub use i8042::I8042;
+pub use interrupt::Interrupt;
+pub use io_apic::IoApic;
+pub use power::Power;
+pub use rtc::Rtc;
 pub use serial::{SerialPort, SharedOutput};

@@ -73,6 +73,16 @@ pub enum MemoryError {
         /// Its length.
         bytes: u64,
     },
+    /// A file's bytes cannot be had as guest memory.
+    #[error("cannot map {bytes} bytes of a file to guest-physical {address}: {source}")]
+    File {
+        /// Where they should go.
+        address: Gpa,
+        /// How many.
+        bytes: u64,
+        /// The system call's error.
+        source: io::Error,
+    },
     /// An address range that is not in guest memory.
     #[error(
         "guest-physical {address:#x} and the {bytes} bytes from there are not all in guest memory"

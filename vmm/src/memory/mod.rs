@@ -6,6 +6,7 @@ mod dirty;
 mod guest;
 mod image;
 pub mod layout;
+mod mapped;
 mod owners;
 pub mod pages;
 mod release;

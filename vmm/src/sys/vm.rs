@@ -2,11 +2,14 @@
 
 use super::kvm::{Kvm, Unavailable};
 use super::vcpu::Vcpu;
+use crate::device::io_apic::Message;
 use crate::memory::{DirtyPages, GuestMemory};
 use crate::paging::Slot;
-use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
+use kvm_bindings::{
+    KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_msi, kvm_userspace_memory_region,
+};
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 
 /// What setting up a machine can fail with.
@@ -58,7 +61,7 @@ const IOAPIC_PINS: u64 = 0;
 #[derive(Debug)]
 pub struct VmHandle {
     // Field order is drop order: the machine goes before the memory that its slots point to.
-    fd: kvm_ioctls::VmFd,
+    fd: Arc<kvm_ioctls::VmFd>,
     memory: GuestMemory,
     /// How long each vCPU's dirty ring is, if they have one.
     ring_entries: OnceLock<u32>,
@@ -106,7 +109,7 @@ impl VmHandle {
                 .map_err(|error| SetUpError::Interrupts(error.into()))?;
         }
         let handle = VmHandle {
-            fd,
+            fd: Arc::new(fd),
             memory: memory.clone(),
             ring_entries: OnceLock::new(),
         };
@@ -136,6 +139,23 @@ impl VmHandle {
             bytes: slot.bytes,
             source: error.into(),
         })
+    }
+
+    /// A way to send interrupt messages to the machine's local interrupt controllers
+    /// (`KVM_SIGNAL_MSI`). One that no processor takes is lost, as on a real machine.
+    pub fn messages(&self) -> impl Fn(Message) + Send + Sync + use<> {
+        let fd = self.fd.clone();
+        // The slots stay valid as long as anybody holds the machine.
+        let memory = self.memory.clone();
+        move |message| {
+            let _: &GuestMemory = &memory;
+            let message = kvm_msi {
+                address_lo: message.address,
+                data: message.data,
+                ..Default::default()
+            };
+            let _: Result<i32, kvm_ioctls::Error> = fd.signal_msi(message);
+        }
     }
 
     /// The memory behind its slots.

@@ -27,6 +27,8 @@ pub enum Stop {
     Halted,
     /// It asked for a reset.
     Reset,
+    /// It switched its machine off.
+    PoweredOff,
     /// Its ring 0 met an exception that it cannot handle, and said so.
     GuestFault {
         /// The exception's vector.
@@ -115,6 +117,7 @@ impl fmt::Display for Stop {
             Stop::Exited(status) => write!(f, "the guest exited with status {status}"),
             Stop::Halted => f.write_str("the guest halted, and no interrupt can wake it"),
             Stop::Reset => f.write_str("the guest asked for a reset"),
+            Stop::PoweredOff => f.write_str("the guest switched itself off"),
             Stop::GuestFault {
                 vector: 14,
                 error_code,

@@ -3,5 +3,7 @@
 
 pub mod control;
 pub mod cpuid;
+pub mod features;
+pub mod linux;
 pub mod long_mode;
 pub(crate) mod run;

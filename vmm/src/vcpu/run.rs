@@ -7,7 +7,7 @@ use crate::sys::clock;
 use crate::sys::signal::{self, Alarm};
 use crate::sys::vcpu::Vcpu;
 use crate::trap::{Exit, Observer, Reply, Report, Statistics, Stop, dispatch};
-use crate::vm::{End, Limits, VmError};
+use crate::vm::{End, Limits, Unclaimed, VmError};
 use kvm_bindings::kvm_regs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use std::time::Instant;
 /// What the vCPUs of a running machine have in common.
 pub(crate) struct Run<'a> {
     pub buses: &'a Buses,
+    pub unclaimed: Unclaimed,
     pub memory: &'a GuestMemory,
     pub limits: Limits,
     pub control: &'a VmControl,
@@ -177,7 +178,11 @@ impl Run<'_> {
                 vcpu.answer(exit, index, value);
                 None
             }
-            // A bare guest knows its devices: anything else is a bug in it, and better shown.
+            Reply::Unclaimed if self.unclaimed == Unclaimed::Floats => {
+                // Ignored by exits that want no answer.
+                vcpu.answer(exit, index, u64::MAX);
+                None
+            }
             Reply::Unclaimed => Some(Stop::Unclaimed(exit)),
             Reply::Stop(stop) => Some(stop),
         }

@@ -1,0 +1,94 @@
+//! `ringside vm boot`: a Linux kernel, started to its end.
+
+use super::{finish, statistics};
+use crate::commands::Failure;
+use ringside_vmm::boot::linux::{Kernel, KernelCache, Protocol};
+use ringside_vmm::device::Streams;
+use ringside_vmm::linux::{Config, LinuxMachine, Software};
+use ringside_vmm::memory::size;
+use ringside_vmm::sys::{kvm::Kvm, signal};
+use ringside_vmm::vcpu::features::Feature;
+use ringside_vmm::vm::Limits;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Boot a Linux kernel, with its serial port on standard output
+#[derive(clap::Args)]
+pub struct Args {
+    /// The kernel: a bzImage (vmlinuz) or an ELF vmlinux
+    kernel: PathBuf,
+    /// The first file system: a cpio archive
+    #[arg(long, value_name = "FILE")]
+    initramfs: Option<PathBuf>,
+    /// The kernel's command line
+    #[arg(
+        long,
+        value_name = "STR",
+        default_value = "console=ttyS0 reboot=k panic=-1"
+    )]
+    cmdline: String,
+    /// Guest memory
+    #[arg(long, value_name = "SIZE", default_value = "256M")]
+    memory: String,
+    /// How many processors
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    vcpus: u8,
+    /// Enter the kernel in protected mode, as PVH has it, and not in long mode
+    #[arg(long)]
+    pvh: bool,
+    /// Hide processor features from the guest, by their names in /proc/cpuinfo
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    mask: Vec<String>,
+    /// End the guest after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    time_limit: Option<f64>,
+    /// Do not show the statistics of exits
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let masked = args.mask.iter().map(|name| Feature::named(name));
+    let config = Config {
+        memory_bytes: size::parse(&args.memory).map_err(Failure::usage)?,
+        processors: args.vcpus,
+        masked: masked.collect::<Result<_, _>>().map_err(Failure::usage)?,
+    };
+    let time = args.time_limit.map(Duration::try_from_secs_f64);
+    let limits = Limits {
+        time: time.transpose().map_err(Failure::usage)?,
+        exits: None,
+    };
+    let kernel = Kernel::open(&args.kernel, &KernelCache::of_user())?;
+    let initramfs = args.initramfs.as_ref().map(|path| {
+        let unreadable = |error| {
+            Failure::usage(format!(
+                "cannot read the initramfs {}: {error}",
+                path.display()
+            ))
+        };
+        File::open(path).map_err(unreadable)
+    });
+    let initramfs = initramfs.transpose()?;
+    let kvm = Kvm::open()?;
+    signal::watch(&signal::ENDING)?;
+    let machine = LinuxMachine::new(&kvm, &config, Streams::inherit().output)?;
+    let software = Software {
+        initramfs: initramfs.as_ref(),
+        protocol: if args.pvh {
+            Protocol::Pvh
+        } else {
+            Protocol::Linux64
+        },
+        ..Software::new(&kernel, &args.cmdline)
+    };
+    let mut vm = machine.boot(&software)?;
+    let outcome = vm.run(limits)?;
+    if !args.quiet {
+        eprint!("{}", statistics::table(&outcome.statistics));
+    }
+    finish(&outcome)
+}
