@@ -165,7 +165,7 @@ fn await_start(channel: &OwnedFd, plan: &Plan, observer: &mut dyn Observer) -> R
                 ));
             }
             // How it ended, `abandon` finds out.
-            Ok(Some(Report::Ended { .. }) | None) => {
+            Ok(Some(Report::Ended { .. } | Report::Listener { .. }) | None) => {
                 return Err(Error::InitEnded {
                     status: ExitStatus::Exited(0),
                 });
@@ -246,6 +246,7 @@ impl Kernel for Runtime<'_> {
                 let what = Clone3 {
                     namespaces: namespaces.flags(),
                     cgroup,
+                    ..Clone3::default()
                 };
                 let (inheritance, entrance, program) =
                     (self.inheritance, self.entrance.as_ref(), &mut *self.program);

@@ -375,11 +375,6 @@ fn a_filter_decides_calls_by_their_arguments() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let cases = [
-        (
-            "/linux/namespaces",
-            json!([{"type": "pid"}]),
-            "linux.namespaces",
-        ),
         ("/linux/mountLabel", json!("label"), "linux.mountLabel"),
         (
             "/process/apparmorProfile",
@@ -387,9 +382,14 @@ fn what_is_not_supported_is_refused_by_name() {
             "process.apparmorProfile",
         ),
         (
-            "/process/execCPUAffinity",
-            json!({"initial": "0"}),
-            "process.execCPUAffinity",
+            "/process/selinuxLabel",
+            json!("label"),
+            "process.selinuxLabel",
+        ),
+        (
+            "/linux/resources/memory",
+            json!({"kernel": 9}),
+            "linux.resources.memory.kernel",
         ),
     ];
     for (pointer, value, field) in cases {

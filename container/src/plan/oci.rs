@@ -7,6 +7,7 @@ use std::fmt;
 use nix::mount::MsFlags;
 
 use crate::namespace::Namespace;
+use crate::namespace::user::Mapping;
 
 /// A mount in the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,9 +28,43 @@ pub struct MountIn {
     pub recursive: (u64, u64),
     /// Options of the file system.
     pub data: Option<CString>,
+    /// Whether the file system starts with a copy of what it covers.
+    pub copies_up: bool,
+    /// How the runtime takes it from the host's mounts before init is born.
+    pub detached: Option<Detached>,
+}
+
+/// A mount that is taken by the runtime and attached by init.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detached {
+    /// Its place among those of the plan.
+    pub index: usize,
+    /// Whom its files belong to, if to others than on the host.
+    pub owners: Option<Owners>,
+    /// Whether that holds for all that is mounted in it.
+    pub is_mapped_recursively: bool,
+}
+
+/// Owners of files of an idmapped mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owners {
+    /// As this user namespace has them.
+    OfNamespace(String),
+    /// As these maps say.
+    Mapped {
+        /// Users.
+        users: Vec<Mapping>,
+        /// Groups.
+        groups: Vec<Mapping>,
+    },
 }
 
 impl MountIn {
+    /// Whether it binds all that is mounted in its source as well.
+    pub fn is_recursive(&self) -> bool {
+        self.flags.contains(MsFlags::MS_REC)
+    }
+
     /// A mount at `target` without anything else.
     pub fn at(target: CString) -> Self {
         Self {
@@ -41,6 +76,8 @@ impl MountIn {
             propagation: Vec::new(),
             recursive: (0, 0),
             data: None,
+            copies_up: false,
+            detached: None,
         }
     }
 }
@@ -71,7 +108,11 @@ pub enum OciCall {
     /// `setresuid`, `setresgid`: root of the new user namespace.
     BecomeRoot,
     /// `mount(root, root, MS_BIND | MS_REC)`, and a descriptor of it.
-    OpenRoot { path: CString, propagation: MsFlags },
+    OpenRoot {
+        path: CString,
+        /// Of the mounts that are there; none leaves them alone.
+        propagation: Option<MsFlags>,
+    },
     /// A mount in the root.
     Mount(Box<MountIn>),
     /// The container's own cgroups, in one directory for each hierarchy.
@@ -105,6 +146,8 @@ pub enum OciCall {
     MoveRoot,
     /// `mount(MS_REMOUNT | MS_BIND | MS_RDONLY)` of the root.
     RootReadOnly,
+    /// `chroot`: for a container without mounts of its own.
+    Chroot,
     /// The propagation of the root.
     RootPropagation { flags: MsFlags },
     /// A terminal of its own: `TIOCGPTPEER`, `sendmsg(SCM_RIGHTS)`, `TIOCSCTTY`, `dup2`.
@@ -142,6 +185,18 @@ pub enum OciCall {
         program: Vec<(u16, u8, u8, u32)>,
         flags: u32,
     },
+    /// `sched_setaffinity`: the processors of a list, or all that the cgroup has.
+    Affinity { processors: Option<Vec<usize>> },
+    /// Opens `/proc/self/timens_offsets`, which only the dumpable may.
+    OpenClocks,
+    /// Writes what was opened so: the clocks of the time namespace of the children to come.
+    SetClocks { offsets: CString },
+    /// Opens the file that a label for the program is written to, while the host's /proc is in sight.
+    OpenLabel { path: CString },
+    /// Writes that label: it holds from `execve` on.
+    Label { text: CString },
+    /// Looks for the user's home directory in the container's /etc/passwd, for `HOME`.
+    FindHome { uid: u32 },
     /// Tell that everything is ready, and wait for `start`.
     AwaitStart,
     /// `execve` in this very process.
@@ -177,6 +232,10 @@ impl OciCall {
             | Self::MoveRoot
             | Self::RootReadOnly
             | Self::RootPropagation { .. } => "mount",
+            Self::Chroot => "chroot",
+            Self::Affinity { .. } => "sched_setaffinity",
+            Self::OpenClocks | Self::OpenLabel { .. } | Self::FindHome { .. } => "open",
+            Self::SetClocks { .. } | Self::Label { .. } => "write",
             Self::MakeDevice { .. } => "mknod",
             Self::Link { .. } => "symlink",
             Self::MakeDirectories { .. } => "mkdir",
@@ -241,7 +300,9 @@ impl fmt::Display for OciCall {
             | Self::MakeDirectories { path } => {
                 write!(f, "{name}(\"ROOT{}\")", path.to_string_lossy())
             }
-            Self::OpenRoot { path, .. } | Self::ChangeDirectory { path } => {
+            Self::OpenRoot { path, .. }
+            | Self::ChangeDirectory { path }
+            | Self::OpenLabel { path } => {
                 write!(f, "{name}({:?})", path.to_string_lossy())
             }
             Self::Write { path, text } => write!(
@@ -268,6 +329,7 @@ impl fmt::Display for OciCall {
                 f,
                 "capset({effective:#x}, {permitted:#x}, {inheritable:#x}), ambient {ambient:#x}"
             ),
+            Self::Label { text } => write!(f, "write({:?})", text.to_string_lossy()),
             Self::Seccomp { program, flags } => {
                 write!(f, "seccomp({flags:#x}, {} instructions)", program.len())
             }

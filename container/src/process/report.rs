@@ -62,6 +62,11 @@ pub enum Report {
         /// As `waitpid` gives it.
         wait_status: i32,
     },
+    /// The filter of system calls has a listener, which is to be passed on.
+    Listener {
+        /// The descriptor, as the child numbers it.
+        descriptor: i32,
+    },
 }
 
 /// How a step went, when it did not fail.
@@ -129,6 +134,10 @@ impl Report {
                 frame.put(0, &[5]);
                 frame.put(12, &wait_status.to_ne_bytes());
             }
+            Self::Listener { descriptor } => {
+                frame.put(0, &[6]);
+                frame.put(12, &descriptor.to_ne_bytes());
+            }
         }
         frame
     }
@@ -168,6 +177,9 @@ impl Report {
             4 => Self::Started,
             5 => Self::Ended {
                 wait_status: i32_at(12),
+            },
+            6 => Self::Listener {
+                descriptor: i32_at(12),
             },
             _ => return None,
         })

@@ -11,19 +11,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::Mode;
 use nix::unistd::write;
 
 use super::bundle::{self, limits};
 use super::init::{self, Inheritance};
+use super::join::Joins;
 use super::state::{self, Directory, Record, Status};
-use super::{Error, hooks};
+use super::{Error, detached, hooks, notify};
 use crate::cgroup::{Controllers, Group, Layout, Version};
-use crate::namespace::Namespace;
 use crate::plan::Plan;
 use crate::plan::call::{Call, text};
+use crate::plan::oci::OciCall;
 use crate::plan::step::Step;
 use crate::process::report::Report;
 use crate::process::status::ExitStatus;
@@ -191,7 +189,10 @@ fn plan(spec: &Spec, bundle: &Path, options: &bundle::Options) -> Result<Plan, E
         Step::init(
             "enter the cgroup",
             "from here on the limits hold",
-            vec![Call::EnterGroup],
+            vec![
+                Call::EnterGroup,
+                Call::Oci(OciCall::Affinity { processors: None }),
+            ],
         )
         .asked_by("linux.cgroupsPath"),
     ];
@@ -274,6 +275,8 @@ fn breed(
         plan.environment.clone(),
     );
     let groups = names(layout, group);
+    let detached = detached::take(plan)?;
+    let joins = Joins::open(spec)?;
     let before = record.clone();
     let inheritance = Inheritance {
         plan,
@@ -291,15 +294,17 @@ fn breed(
             .iter()
             .all(|it| it.version == Version::V2),
         state: &|pid, status| before.for_hooks(pid, status),
+        detached: &detached,
         joins: None,
     };
     let init = {
-        let _joined = Joined::enter(spec)?;
         let clone = Clone3 {
             namespaces: bundle::new_namespaces(spec).flags(),
             cgroup: group.directory_fd(),
+            ..Clone3::default()
         };
-        sys::clone3(&clone, || init::run(&inheritance)).map_err(|errno| {
+        let cloned = joins.clone3(&clone, || init::run(&inheritance))?;
+        cloned.map_err(|errno| {
             let step = Step::runtime(
                 "clone a child into namespaces of its own",
                 "",
@@ -342,12 +347,17 @@ fn see_through(
         state::replace(path, record.pid.to_string().as_bytes())?;
     }
     release(channel)?;
-    match listen(channel, plan, |_| {
-        let state = record.for_hooks(record.pid, Status::Creating.name());
-        hooks::run(&spec.hooks.prestart, &state)?;
-        hooks::run(&spec.hooks.create_runtime, &state)?;
-        Ok(())
-    })? {
+    let state = || record.for_hooks(record.pid, Status::Creating.name());
+    let heard = listen(channel, plan, |asked| match asked {
+        Asked::Hooks => {
+            hooks::run(&spec.hooks.prestart, &state())?;
+            Ok(hooks::run(&spec.hooks.create_runtime, &state())?)
+        }
+        Asked::Listener(descriptor) => {
+            notify::pass_on(spec, init.pidfd.as_fd(), descriptor, record.pid, &state())
+        }
+    })?;
+    match heard {
         Heard::Ready | Heard::Became => Ok(()),
     }
 }
@@ -371,11 +381,19 @@ pub(super) enum Heard {
     Became,
 }
 
-/// Listens to init; `at_hooks` is called when it waits for the runtime's hooks.
+/// What init waits for.
+pub(super) enum Asked {
+    /// That the runtime's hooks have run.
+    Hooks,
+    /// That its descriptor of the filter's listener has been passed on.
+    Listener(i32),
+}
+
+/// Listens to init; `answer` is called when it waits for something.
 pub(super) fn listen(
     channel: &OwnedFd,
     plan: &Plan,
-    at_hooks: impl Fn(()) -> Result<(), Error>,
+    answer: impl Fn(Asked) -> Result<(), Error>,
 ) -> Result<Heard, Error> {
     loop {
         let heard = Report::receive(channel).map_err(Error::system("read"))?;
@@ -383,7 +401,12 @@ pub(super) fn listen(
             None => Ok(Heard::Became),
             Some(Report::Started) => Ok(Heard::Ready),
             Some(Report::Ended { .. }) => {
-                at_hooks(())?;
+                answer(Asked::Hooks)?;
+                release(channel)?;
+                continue;
+            }
+            Some(Report::Listener { descriptor }) => {
+                answer(Asked::Listener(descriptor))?;
                 release(channel)?;
                 continue;
             }
@@ -437,7 +460,7 @@ fn map_users(spec: &Spec, pid: i32) -> Result<(), Error> {
     write_proc(pid, "gid_map", &lines(&spec.linux.gid_mappings))
 }
 
-fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Error> {
+pub(super) fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Error> {
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
     fs::write(&path, text).map_err(|source| Error::File { path, source })
 }
@@ -450,59 +473,6 @@ fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
     std::os::unix::net::UnixStream::connect(path)
         .map(OwnedFd::from)
         .map_err(failed)
-}
-
-/// The runtime in namespaces that init is to be born into; it goes back when this is dropped. User and
-/// mount namespaces, which cannot be left again, are refused.
-struct Joined {
-    before: Vec<(OwnedFd, CloneFlags)>,
-}
-
-impl Joined {
-    fn enter(spec: &Spec) -> Result<Self, Error> {
-        let mut joined = Self { before: Vec::new() };
-        for (index, kind, path) in bundle::joins(spec) {
-            let field = format!("linux.namespaces[{index}].path");
-            if matches!(kind, Namespace::User | Namespace::Mount) {
-                return Err(crate::spec::Error::field(
-                    field,
-                    path,
-                    "joining a user or mount namespace is not supported yet",
-                )
-                .into());
-            }
-            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-            let open = |path: &str| open(path, flags, Mode::empty());
-            let failed = |errno| {
-                let step = Step::runtime(
-                    "join a namespace",
-                    "",
-                    vec![Call::Oci(crate::plan::oci::OciCall::Join {
-                        kind,
-                        path: text(path),
-                    })],
-                )
-                .asked_by(field.clone());
-                Error::Step(crate::Error::step(&step, 0, errno))
-            };
-            let own = format!("/proc/self/ns/{}", kind.file());
-            let before = open(&own).map_err(failed)?;
-            let there = open(path).map_err(failed)?;
-            let flag = CloneFlags::from_bits_retain(kind.flag());
-            setns(there, flag).map_err(failed)?;
-            joined.before.push((before, flag));
-        }
-        Ok(joined)
-    }
-}
-
-impl Drop for Joined {
-    fn drop(&mut self) {
-        for (before, flag) in self.before.drain(..).rev() {
-            // Nothing but a namespace that was ours a moment ago.
-            let _ = setns(before, flag);
-        }
-    }
 }
 
 /// Starts a container that was created.
@@ -518,9 +488,7 @@ pub fn start(root: &Path, id: &str) -> Result<(), Error> {
         status: status.name(),
         remedy: "; only a container that is created can be started",
     };
-    if record.init().is_none() {
-        return Err(refuse(Status::Stopped));
-    }
+    let init = record.init().ok_or_else(|| refuse(Status::Stopped))?;
     let socket = match state::connect(&directory.socket()) {
         Ok(socket) => socket,
         Err(Errno::ECONNREFUSED | Errno::ENOENT) => return Err(refuse(Status::Running)),
@@ -545,7 +513,13 @@ pub fn start(root: &Path, id: &str) -> Result<(), Error> {
     };
     let plan = plan(&spec, &record.bundle, &options)?;
     write(&socket, b"\n").map_err(Error::system("write"))?;
-    listen(&socket, &plan, |()| Ok(()))?;
+    let state = || record.for_hooks(record.pid, Status::Created.name());
+    listen(&socket, &plan, |asked| match asked {
+        Asked::Hooks => Ok(()),
+        Asked::Listener(descriptor) => {
+            notify::pass_on(&spec, init.as_fd(), descriptor, record.pid, &state())
+        }
+    })?;
     let _ = fs::remove_file(directory.socket());
     drop(directory);
     poststart(&spec, &record);

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use nix::sched::{CloneFlags, setns};
 
-use super::Error;
 use super::bundle::{self, process};
-use super::create::{listen, with_program};
+use super::create::{Asked, listen, with_program};
 use super::init::{self, Inheritance};
-use super::state::{self, Directory};
+use super::state::{self, Directory, Status};
+use super::{Error, notify};
 use crate::cgroup::{Group, Layout, Version};
 use crate::namespace::Namespace;
 use crate::plan::call::{Call, text};
@@ -121,12 +121,14 @@ pub fn exec(what: &Exec, console: Option<OwnedFd>) -> Result<Cloned, Error> {
             .iter()
             .all(|it| it.version == Version::V2),
         state: &|pid, status| record.for_hooks(pid, status),
+        detached: &[],
         joins: Some((target.as_fd(), CloneFlags::from_bits_retain(flags))),
     };
     let child = born_in(&target, spec.has(NamespaceKind::Pid), || {
         let clone = Clone3 {
             namespaces: 0,
             cgroup: group.directory_fd(),
+            ..Clone3::default()
         };
         sys::clone3(&clone, || init::run(&inheritance)).map_err(Error::system("clone3"))
     })?;
@@ -136,7 +138,15 @@ pub fn exec(what: &Exec, console: Option<OwnedFd>) -> Result<Cloned, Error> {
     });
     let heard = written.and_then(|()| {
         nix::unistd::write(&ours, b"\n").map_err(Error::system("write"))?;
-        listen(&ours, &plan, |()| Ok(())).map(drop)
+        let state = || record.for_hooks(record.pid, Status::Running.name());
+        let answer = |asked| match asked {
+            Asked::Hooks => Ok(()),
+            Asked::Listener(descriptor) => {
+                let pid = child.pid.as_raw();
+                notify::pass_on(&spec, child.pidfd.as_fd(), descriptor, pid, &state())
+            }
+        };
+        listen(&ours, &plan, answer).map(drop)
     });
     heard.inspect_err(|_| {
         let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
@@ -168,11 +178,38 @@ fn steps(process: &Process, spec: &Spec) -> Result<Vec<Step>, Error> {
     let oci = |what: &'static str, why, calls: Vec<OciCall>| {
         Step::init(what, why, calls.into_iter().map(Call::Oci).collect())
     };
-    let mut steps = vec![
+    let processors = |field: &str, list: &str| match list {
+        "" => Ok(None),
+        list => {
+            bundle::process::processors(&format!("process.execCPUAffinity.{field}"), list).map(Some)
+        }
+    };
+    let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
+    let mut steps = Vec::new();
+    bundle::label::open(&mut steps, process)?;
+    if let Some(initial) = processors("initial", &affinity.initial)? {
+        let call = OciCall::Affinity {
+            processors: Some(initial),
+        };
+        steps.push(
+            oci(
+                "go to its first processors",
+                "entering the group is work as well",
+                vec![call],
+            )
+            .asked_by("process.execCPUAffinity.initial"),
+        );
+    }
+    steps.extend([
         Step::init(
             "enter the cgroup",
             "from here on the limits hold",
-            vec![Call::EnterGroup],
+            vec![
+                Call::EnterGroup,
+                Call::Oci(OciCall::Affinity {
+                    processors: processors("final", &affinity.last)?,
+                }),
+            ],
         ),
         Step::init(
             "let go of the host's descriptors",
@@ -199,7 +236,7 @@ fn steps(process: &Process, spec: &Spec) -> Result<Vec<Step>, Error> {
                 },
             ],
         ),
-    ];
+    ]);
     if spec.has(NamespaceKind::User) {
         steps.push(Step::init(
             "become root of its user namespace",

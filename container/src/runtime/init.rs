@@ -21,7 +21,7 @@ use nix::unistd::{
     fchown, pivot_root, setgroups, setresgid, setresuid, setsid,
 };
 
-use super::{hooks, root};
+use super::{home, hooks, root};
 use crate::cgroup::Entrance;
 use crate::execute::{Kernel, perform};
 use crate::plan::Plan;
@@ -60,6 +60,8 @@ pub struct Inheritance<'a> {
     pub is_unified: bool,
     /// The container's state for hooks, as JSON with a place for its PID.
     pub state: &'a dyn Fn(i32, &str) -> Vec<u8>,
+    /// Mounts that the runtime has taken from the host's.
+    pub detached: &'a [Option<OwnedFd>],
     /// The namespaces of this descriptor are entered first (`exec`).
     pub joins: Option<(BorrowedFd<'a>, CloneFlags)>,
 }
@@ -71,6 +73,9 @@ pub fn run(inheritance: &Inheritance<'_>) -> i32 {
         root: None,
         start: None,
         terminal: None,
+        label: None,
+        clocks: None,
+        home: None,
         not_executed: None,
     };
     for (index, step) in inheritance.plan.steps_of(Actor::Init) {
@@ -106,6 +111,11 @@ struct Init<'a> {
     /// Whoever starts the container.
     start: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
+    /// Where the program's label is written to.
+    label: Option<OwnedFd>,
+    /// Where offsets of its clocks are written to.
+    clocks: Option<OwnedFd>,
+    home: Option<Vec<u8>>,
     not_executed: Option<SpawnError>,
 }
 
@@ -158,7 +168,12 @@ impl Init<'_> {
                 setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))
             }
             OciCall::OpenRoot { path, propagation } => self.open_root(path, *propagation),
-            OciCall::Mount(what) => root::mount_in(self.root()?, what),
+            OciCall::Mount(what) => {
+                let detached = what.detached.as_ref();
+                let detached = detached.and_then(|it| self.inheritance.detached.get(it.index));
+                let tree = detached.and_then(|fd| fd.as_ref().map(AsFd::as_fd));
+                root::mount_in(self.root()?, what, tree)
+            }
             OciCall::MountGroups {
                 target,
                 is_read_only,
@@ -175,7 +190,7 @@ impl Init<'_> {
                     flags: MsFlags::MS_BIND,
                     ..MountIn::at(path.clone())
                 };
-                root::mount_in(self.root()?, &bind)
+                root::mount_in(self.root()?, &bind, None)
             }
             OciCall::Link { path, target } => root::link(self.root()?, path, target),
             OciCall::Mask { path } => root::mask(self.root()?, path),
@@ -213,6 +228,12 @@ impl Init<'_> {
                     MsFlags::MS_MOVE,
                     None::<&CStr>,
                 )?;
+                self.root = None;
+                chroot(c".")?;
+                chdir(c"/")
+            }
+            OciCall::Chroot => {
+                fchdir(self.root()?)?;
                 self.root = None;
                 chroot(c".")?;
                 chdir(c"/")
@@ -264,7 +285,34 @@ impl Init<'_> {
                 let instruction =
                     |&(code, jt, jf, k): &(u16, u8, u8, u32)| libc::sock_filter { code, jt, jf, k };
                 let program: Vec<_> = program.iter().map(instruction).collect();
-                sys::load_filter(&program, *flags)
+                let listener = sys::load_filter(&program, *flags)?;
+                match &listener {
+                    None => Ok(()),
+                    Some(listener) => self.pass_on(listener),
+                }
+            }
+            OciCall::Affinity { processors } => set_affinity(processors.as_deref()),
+            OciCall::OpenClocks => {
+                let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+                self.clocks = Some(open(c"/proc/self/timens_offsets", flags, Mode::empty())?);
+                Ok(())
+            }
+            OciCall::SetClocks { offsets } => {
+                let file = self.clocks.take().ok_or(Errno::EBADF)?;
+                nix::unistd::write(&file, offsets.to_bytes()).map(drop)
+            }
+            OciCall::OpenLabel { path } => {
+                let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+                self.label = Some(open(path.as_c_str(), flags, Mode::empty())?);
+                Ok(())
+            }
+            OciCall::Label { text } => {
+                let file = self.label.take().ok_or(Errno::EBADF)?;
+                nix::unistd::write(&file, text.to_bytes()).map(drop)
+            }
+            OciCall::FindHome { uid } => {
+                self.home = Some(home::find(*uid));
+                Ok(())
             }
             OciCall::AwaitStart => self.await_start(),
             OciCall::Execute => self.execute(),
@@ -293,7 +341,13 @@ impl Init<'_> {
             it.console,
             it.joins.map(|(fd, _)| fd),
         ];
-        let mut keep: Vec<RawFd> = own.into_iter().flatten().map(|fd| fd.as_raw_fd()).collect();
+        let detached = it.detached.iter().flatten().map(AsFd::as_fd);
+        let opened = [&self.label, &self.clocks]
+            .into_iter()
+            .flatten()
+            .map(AsFd::as_fd);
+        let own = own.into_iter().flatten().chain(detached).chain(opened);
+        let mut keep: Vec<RawFd> = own.map(|fd| fd.as_raw_fd()).collect();
         keep.sort_unstable();
         let mut first = 3 + it.preserved;
         for kept in keep.into_iter().filter_map(|fd| u32::try_from(fd).ok()) {
@@ -305,16 +359,18 @@ impl Init<'_> {
         sys::close_range(first, u32::MAX)
     }
 
-    fn open_root(&mut self, path: &CStr, propagation: MsFlags) -> Result<(), Errno> {
-        mount(
-            None::<&CStr>,
-            c"/",
-            None::<&CStr>,
-            propagation,
-            None::<&CStr>,
-        )?;
+    fn open_root(&mut self, path: &CStr, propagation: Option<MsFlags>) -> Result<(), Errno> {
+        if let Some(propagation) = propagation {
+            mount(
+                None::<&CStr>,
+                c"/",
+                None::<&CStr>,
+                propagation,
+                None::<&CStr>,
+            )?;
+        }
         // `pivot_root` takes no root below a shared mount (`man 2 pivot_root`).
-        if propagation.contains(MsFlags::MS_SHARED) {
+        if propagation.is_some_and(|it| it.contains(MsFlags::MS_SHARED)) {
             mount(
                 None::<&CStr>,
                 c"/",
@@ -360,7 +416,7 @@ impl Init<'_> {
                 flags: quiet | read_only,
                 ..named(target.to_bytes().into())
             };
-            return root::mount_in(root, &whole);
+            return root::mount_in(root, &whole, None);
         }
         let directory = MountIn {
             source: Some(c"tmpfs".into()),
@@ -369,14 +425,14 @@ impl Init<'_> {
             data: Some(c"mode=755".into()),
             ..named(target.to_bytes().into())
         };
-        root::mount_in(root, &directory)?;
+        root::mount_in(root, &directory, None)?;
         for (name, path) in self.inheritance.groups {
             let bind = MountIn {
                 source: Some(text(path.as_os_str().as_bytes())),
                 flags: MsFlags::MS_BIND | quiet | read_only,
                 ..named([target.to_bytes(), b"/", name.as_bytes()].concat())
             };
-            root::mount_in(root, &bind)?;
+            root::mount_in(root, &bind, None)?;
             for other in name.split(',').filter(|other| other != name) {
                 let link = text([target.to_bytes(), b"/", other.as_bytes()].concat());
                 root::link(root, &link, &text(name.as_str()))?;
@@ -459,6 +515,13 @@ impl Init<'_> {
         dup2_stderr(terminal)
     }
 
+    /// Has the runtime, or who starts the container, fetch the listener, and waits until that is done.
+    fn pass_on(&self, listener: &OwnedFd) -> Result<(), Errno> {
+        let descriptor = listener.as_raw_fd();
+        Report::Listener { descriptor }.send(self.listener_now());
+        await_byte(self.listener_now())
+    }
+
     /// Tells the runtime that all is ready, and waits until somebody says "go": whoever only asks
     /// whether we wait hangs up without a word.
     fn await_start(&mut self) -> Result<(), Errno> {
@@ -511,7 +574,17 @@ impl Init<'_> {
             prctl::set_pdeathsig(None)?;
         }
         sys::default_signals();
-        let failure = self.inheritance.program.execute();
+        let with_home = self.home.take().map(|home| {
+            let plan = self.inheritance.plan;
+            let mut environment = plan.environment.clone();
+            environment.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
+            environment.push(text([b"HOME=", home.as_slice()].concat()));
+            Program::new(plan.candidates.clone(), plan.arguments.clone(), environment)
+        });
+        let failure = with_home
+            .as_ref()
+            .unwrap_or(self.inheritance.program)
+            .execute();
         self.not_executed = Some(failure);
         Err(failure.errno)
     }
@@ -532,6 +605,16 @@ fn await_byte(channel: BorrowedFd<'_>) -> Result<(), Errno> {
 fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), Errno> {
     let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     nix::unistd::write(&file, bytes).map(drop)
+}
+
+/// The processors of a list, or all that there are: the kernel leaves out those that the cgroup lacks.
+fn set_affinity(processors: Option<&[usize]>) -> Result<(), Errno> {
+    let mut set = nix::sched::CpuSet::new();
+    match processors {
+        Some(list) => list.iter().try_for_each(|it| set.set(*it))?,
+        None => (0..nix::sched::CpuSet::count()).try_for_each(|it| set.set(it))?,
+    }
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
 }
 
 fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), Errno> {

@@ -2,12 +2,17 @@
 //! (`runtime.md`), as `runc` has it.
 
 pub mod bundle;
+mod copy_up;
 pub mod create;
 mod defaults;
+mod detached;
 mod error;
 pub mod exec;
+mod home;
 pub mod hooks;
 pub mod init;
+mod join;
+mod notify;
 mod rlimit;
 pub mod root;
 pub mod state;

@@ -12,9 +12,13 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, symlinkat};
 
+use super::copy_up;
 use crate::plan::call::text;
 use crate::plan::oci::MountIn;
 use crate::sys;
+
+/// `MS_NOSYMFOLLOW` of <linux/mount.h>, since Linux 5.10.
+pub const NO_SYMLINKS: MsFlags = MsFlags::from_bits_retain(256);
 
 /// What is made where a path is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,34 +102,62 @@ fn parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> Result<(OwnedFd, &'a OsSt
 ///
 /// # Errors
 /// The kernel's.
-pub fn mount_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
+pub fn mount_in(
+    root: BorrowedFd<'_>,
+    what: &MountIn,
+    tree: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
     let is_bind = what.flags.contains(MsFlags::MS_BIND);
-    let make = match (&what.source, is_bind) {
-        (Some(source), true) if !is_directory(source)? => Make::File,
+    let make = match (&what.source, is_bind, tree) {
+        (_, true, Some(tree)) if !is_directory(tree)? => Make::File,
+        (Some(source), true, None) if !is_directory_at(source)? => Make::File,
         _ => Make::Directory,
     };
+    let is_change = what.flags.contains(MsFlags::MS_REMOUNT);
     let target = resolve(root, &what.target, make)?;
     let path = by_descriptor(target.as_fd());
-    let flags = if is_bind {
-        MsFlags::MS_BIND | what.flags & MsFlags::MS_REC
-    } else {
-        what.flags
+    let data = match &what.data {
+        data if is_bind || is_change => data.clone(),
+        data => with_mode(data.as_deref(), what.kind.as_deref(), target.as_fd())?,
     };
-    mount(
-        what.source.as_deref(),
-        path.as_c_str(),
-        what.kind.as_deref(),
-        flags,
-        what.data.as_deref(),
-    )?;
-    let (set, clear) = attributes(what);
-    let nothing_more =
-        (set, clear) == (0, 0) && what.recursive == (0, 0) && what.propagation.is_empty();
+    // What is copied into it has to be written first.
+    let later = if what.copies_up {
+        what.flags & MsFlags::MS_RDONLY
+    } else {
+        MsFlags::empty()
+    };
+    match tree {
+        Some(tree) => sys::attach_tree(tree, target.as_fd())?,
+        // Flags of a bind, and changes of them, are attributes.
+        None if is_bind && is_change => {}
+        None => mount(
+            what.source.as_deref(),
+            path.as_c_str(),
+            what.kind.as_deref(),
+            if is_bind {
+                MsFlags::MS_BIND | what.flags & MsFlags::MS_REC
+            } else {
+                what.flags - later
+            },
+            data.as_deref(),
+        )?,
+    }
+    let (mut set, clear) = attributes(what);
+    if !later.is_empty() {
+        set |= libc::MOUNT_ATTR_RDONLY;
+    }
+    let nothing_more = (set, clear) == (0, 0)
+        && what.recursive == (0, 0)
+        && what.propagation.is_empty()
+        && !what.copies_up;
     if nothing_more {
         return Ok(());
     }
     // The descriptor from before stands below the new mount; what is on it now is seen by its path.
     let mounted = resolve(root, &what.target, Make::Nothing)?;
+    if what.copies_up {
+        copy_up::copy(target.as_fd(), mounted.as_fd())?;
+    }
     if (set, clear) != (0, 0) {
         sys::set_mount_attributes(mounted.as_fd(), set, clear, false)?;
     }
@@ -144,9 +176,34 @@ pub fn mount_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
     Ok(())
 }
 
-fn is_directory(path: &CStr) -> Result<bool, Errno> {
-    let kind = SFlag::from_bits_truncate(nix::sys::stat::stat(path)?.st_mode) & SFlag::S_IFMT;
-    Ok(kind == SFlag::S_IFDIR)
+fn is_directory_at(path: &CStr) -> Result<bool, Errno> {
+    Ok(nix::sys::stat::stat(path)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(fstat(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+/// Options of a file system; a tmpfs that does not say otherwise has the permissions of what it covers.
+fn with_mode(
+    data: Option<&CStr>,
+    kind: Option<&CStr>,
+    covered: BorrowedFd<'_>,
+) -> Result<Option<CString>, Errno> {
+    let given = data.map_or(&b""[..], CStr::to_bytes);
+    let has_mode = given
+        .split(|&byte| byte == b',')
+        .any(|it| it.starts_with(b"mode="));
+    if kind != Some(c"tmpfs") || has_mode {
+        return Ok(data.map(CStr::to_owned));
+    }
+    let mode = format!("mode={:o}", fstat(covered)?.st_mode & 0o7777);
+    let mut all = given.to_vec();
+    if !all.is_empty() {
+        all.push(b',');
+    }
+    all.extend(mode.as_bytes());
+    Ok(Some(text(all)))
 }
 
 /// The attributes that a bind sets and clears; its `mount` call takes none.
@@ -160,6 +217,7 @@ fn attributes(what: &MountIn) -> (u64, u64) {
         (MsFlags::MS_NODEV, libc::MOUNT_ATTR_NODEV),
         (MsFlags::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
         (MsFlags::MS_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+        (NO_SYMLINKS, libc::MOUNT_ATTR_NOSYMFOLLOW),
     ];
     let bits = |flags: MsFlags| {
         table

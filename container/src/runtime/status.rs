@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
@@ -13,7 +14,7 @@ use super::bundle::limits;
 use super::state::{self, Directory, Record, Status};
 use super::{Error, hooks};
 use crate::cgroup::{self, FreezerState, Group, Layout, Stats};
-use crate::spec::{Resources, Spec};
+use crate::spec::{NamespaceKind, Resources, Spec};
 use crate::sys;
 
 /// How long a killed container may take to end, in milliseconds.
@@ -315,9 +316,12 @@ pub(super) fn discard(directory: Directory, record: &Record) -> Result<(), Error
         group.remove()?;
     }
     let config: PathBuf = directory.path.join("config.json");
-    let hooks = Spec::read(&config)
-        .map(|spec| spec.hooks.poststop)
-        .unwrap_or_default();
+    let spec = Spec::read(&config).unwrap_or_default();
+    // What it mounted for lack of mounts of its own is among ours.
+    if !spec.has(NamespaceKind::Mount) {
+        let _ = umount2(&record.rootfs, MntFlags::MNT_DETACH);
+    }
+    let hooks = spec.hooks.poststop;
     directory.remove()?;
     let state = record.for_hooks(0, Status::Stopped.name());
     if let Err(error) = hooks::run(&hooks, &state) {

@@ -18,6 +18,8 @@ pub struct Clone3<'a> {
     pub namespaces: i32,
     /// A directory of the v2 tree that the child is born in.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// The child is the caller's sibling: its parent is the caller's.
+    pub is_sibling: bool,
 }
 
 /// A child, as its parent holds it.
@@ -65,7 +67,12 @@ pub fn clone3(what: &Clone3<'_>, child: impl FnOnce() -> i32) -> Result<Cloned, 
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = what.namespaces as u64 | libc::CLONE_PIDFD as u64 | into_cgroup;
     arguments.pidfd = &raw mut pidfd as u64;
-    arguments.exit_signal = libc::SIGCHLD as u64;
+    if what.is_sibling {
+        // Then its end is told as the caller's own is.
+        arguments.flags |= libc::CLONE_PARENT as u64;
+    } else {
+        arguments.exit_signal = libc::SIGCHLD as u64;
+    }
     arguments.cgroup = what.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
     // SAFETY: without CLONE_VM the child has its own copy of memory and goes on with this very stack, so
     // no stack is given; the arguments live across the call, and `pidfd` is written before it returns.

@@ -1,8 +1,10 @@
 //! Giving rights up: capabilities in five sets, system calls, scheduling.
 
+use std::os::fd::{OwnedFd, RawFd};
+
 use nix::errno::Errno;
 
-use super::check;
+use super::{check, own};
 
 /// Makes the ambient set this one; the permitted and inheritable ones have to have it.
 ///
@@ -22,12 +24,12 @@ pub fn raise_ambient(set: u64) -> Result<(), Errno> {
         .try_for_each(|bit| call(RAISE, bit))
 }
 
-/// Loads a system-call filter (`man 2 seccomp`).
+/// Loads a system-call filter (`man 2 seccomp`); gives the listener if `flags` ask for one.
 ///
 /// # Errors
 /// `EINVAL` for a program that the kernel's checker refuses, `EACCES` without CAP_SYS_ADMIN or
 /// no_new_privs.
-pub fn load_filter(program: &[libc::sock_filter], flags: u32) -> Result<(), Errno> {
+pub fn load_filter(program: &[libc::sock_filter], flags: u32) -> Result<Option<OwnedFd>, Errno> {
     let length = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
     let program = libc::sock_fprog {
         len: length,
@@ -35,15 +37,16 @@ pub fn load_filter(program: &[libc::sock_filter], flags: u32) -> Result<(), Errn
     };
     // SAFETY: the kernel copies `len` instructions from the slice, which lives across the call, and
     // writes none.
-    check(unsafe {
+    let listener = check(unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
             flags,
             &raw const program,
         )
-    })
-    .map(drop)
+    })?;
+    let wants_listener = u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0;
+    Ok(wants_listener.then(|| own(listener as RawFd)))
 }
 
 /// `struct sched_attr` of <linux/sched/types.h>, its first version.

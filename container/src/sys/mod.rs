@@ -11,6 +11,7 @@ mod network;
 mod root;
 mod spawn;
 mod terminal;
+mod tree;
 
 pub use capability::{
     drop_bounding, effective_capabilities, restore_effective, set_capabilities, set_capability_sets,
@@ -24,6 +25,8 @@ pub use descriptor::{close_range, own, pidfd_open, pidfd_send_signal, socket_pai
 pub use network::loopback_up;
 pub use root::{open_in_root, set_mount_attributes};
 pub use spawn::{Program, SpawnError, spawn};
+
+pub use tree::{attach_tree, clone_tree, descriptor_of, map_tree, namespace_kind};
 
 pub use terminal::{control_terminal, set_terminal_size, terminal_peer, terminal_size};
 

@@ -42,7 +42,19 @@ pub fn limits(resources: &Resources) -> Result<Limits, Error> {
         limits.memory.limit_bytes = at("limit", memory.limit)?;
         limits.memory.memory_and_swap_bytes = at("swap", memory.swap)?;
         limits.memory.reservation_bytes = at("reservation", memory.reservation)?;
-        // Kernel memory alone is not limited any more: the kernel ignores it, as runc does.
+        if let Some(kernel) = memory.kernel.filter(|it| *it != 0) {
+            let why = "the kernel does not limit its own memory alone any more; use `limit`";
+            return Err(Error::field("linux.resources.memory.kernel", kernel, why));
+        }
+        // Every kernel of our time has hierarchical accounting, and no other.
+        if memory.use_hierarchy == Some(false) {
+            let why = "what a group uses counts for those above it, always; remove it";
+            return Err(Error::field(
+                "linux.resources.memory.useHierarchy",
+                false,
+                why,
+            ));
+        }
         limits.memory.kernel_tcp_bytes = at("kernelTCP", memory.kernel_tcp)?;
         limits.memory.swappiness = memory.swappiness;
         limits.memory.disable_oom_killer = memory.disable_oom_killer.filter(|disable| *disable);
@@ -185,6 +197,13 @@ fn block_io(io: &spec::BlockIo, limits: &mut Limits) -> Result<(), Error> {
             it.major,
             it.minor,
         )?;
+        if let Some(leaf) = it.leaf_weight.filter(|leaf| *leaf != 0) {
+            return Err(Error::field(
+                format!("linux.resources.blockIO.weightDevice[{index}].leafWeight"),
+                leaf,
+                "kernels have no such weight since Linux 5.0; use `weight`",
+            ));
+        }
         if let Some(share) = it.weight {
             limits.io.device_weights.push((device, weight(share)));
         }

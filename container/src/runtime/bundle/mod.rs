@@ -2,6 +2,7 @@
 //! order in which they are taken. Nothing is looked at but the configuration and what is known of the
 //! host.
 
+pub mod label;
 pub mod limits;
 mod mounts;
 pub mod process;
@@ -69,24 +70,7 @@ pub fn is_new(spec: &Spec, kind: NamespaceKind) -> bool {
 /// A field that cannot be mapped to what the kernel has.
 pub fn init_steps(spec: &Spec, bundle: &Path, options: &Options) -> Result<Vec<Step>, Error> {
     let mut steps = Vec::with_capacity(64);
-    prepare(&mut steps, spec, options);
-    // Without one it would run on the host's own files.
-    if !is_new(spec, NamespaceKind::Mount) {
-        let why = "a container without a new namespace of type mount is not supported yet; add one";
-        return Err(Error::field(
-            "linux.namespaces",
-            "no new mount namespace",
-            why,
-        ));
-    }
-    if !spec.linux.mount_label.is_empty() {
-        let why = "SELinux is not supported yet; remove it";
-        return Err(Error::field(
-            "linux.mountLabel",
-            &spec.linux.mount_label,
-            why,
-        ));
-    }
+    prepare(&mut steps, spec, options)?;
     build_root(&mut steps, spec, bundle, options)?;
     if let Some(process) = &spec.process {
         process::steps(&mut steps, process, spec, options)?;
@@ -102,7 +86,20 @@ fn oci(
     Step::init(what, why, calls.into_iter().map(Call::Oci).collect())
 }
 
-fn prepare(steps: &mut Vec<Step>, spec: &Spec, options: &Options) {
+fn prepare(steps: &mut Vec<Step>, spec: &Spec, options: &Options) -> Result<(), Error> {
+    if is_new(spec, NamespaceKind::Time) && !spec.linux.time_offsets.is_empty() {
+        steps.push(
+            oci(
+                "open what sets its clocks",
+                "when nobody may look into it, it may not either",
+                vec![OciCall::OpenClocks],
+            )
+            .asked_by("linux.timeOffsets"),
+        );
+    }
+    if let Some(process) = &spec.process {
+        label::open(steps, process)?;
+    }
     steps.push(Step::init(
         "let go of the host's descriptors",
         "an open directory of the host is a way out",
@@ -117,7 +114,7 @@ fn prepare(steps: &mut Vec<Step>, spec: &Spec, options: &Options) {
         "whatever happens from here on, it can be found again",
         vec![Call::AwaitRelease],
     ));
-    if is_new(spec, NamespaceKind::User) {
+    if spec.has(NamespaceKind::User) {
         steps.push(
             Step::init(
                 "become root of its user namespace",
@@ -163,9 +160,8 @@ fn prepare(steps: &mut Vec<Step>, spec: &Spec, options: &Options) {
             namespaces: Namespaces::NONE.with(Namespace::Time),
         }];
         if !offsets.is_empty() {
-            calls.push(Call::Oci(OciCall::Write {
-                path: text("/proc/self/timens_offsets"),
-                text: text(offsets),
+            calls.push(Call::Oci(OciCall::SetClocks {
+                offsets: text(offsets),
             }));
         }
         calls.push(Call::Oci(OciCall::Join {
@@ -235,6 +231,7 @@ fn prepare(steps: &mut Vec<Step>, spec: &Spec, options: &Options) {
             .asked_by(field),
         );
     }
+    Ok(())
 }
 
 /// From the host's mounts to the container's.
@@ -245,6 +242,7 @@ fn build_root(
     options: &Options,
 ) -> Result<(), Error> {
     let path = root(spec, bundle);
+    let has_own_mounts = is_new(spec, NamespaceKind::Mount);
     // The files and modes that follow are to be as they are asked for.
     steps.push(
         Step::init(
@@ -254,8 +252,11 @@ fn build_root(
                 Call::Umask { mask: 0 },
                 Call::Oci(OciCall::OpenRoot {
                     path: text(path.as_os_str().as_encoded_bytes()),
-                    propagation: propagation(&spec.linux.rootfs_propagation)
-                        .unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC),
+                    // Others' mounts are left as they are.
+                    propagation: has_own_mounts.then(|| {
+                        propagation(&spec.linux.rootfs_propagation)
+                            .unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC)
+                    }),
                 }),
             ],
         )
@@ -301,10 +302,11 @@ fn build_root(
             .asked_by("hooks.createContainer"),
         );
     }
-    let enter = if options.no_pivot {
-        OciCall::MoveRoot
-    } else {
-        OciCall::PivotRoot
+    let enter = match (has_own_mounts, options.no_pivot) {
+        (true, false) => OciCall::PivotRoot,
+        (true, true) => OciCall::MoveRoot,
+        // `pivot_root` would change the root of everybody in that namespace.
+        (false, _) => OciCall::Chroot,
     };
     steps.push(oci(
         "enter the root",

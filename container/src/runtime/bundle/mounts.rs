@@ -5,11 +5,13 @@ use std::path::Path;
 
 use nix::mount::MsFlags;
 
-use super::{c, if_there, is_new, oci};
+use super::super::root::NO_SYMLINKS;
+use super::{c, if_there, oci};
+use crate::namespace::user::Mapping;
 use crate::plan::call::text;
-use crate::plan::oci::{MountIn, OciCall};
+use crate::plan::oci::{Detached, MountIn, OciCall, Owners};
 use crate::plan::step::Step;
-use crate::spec::{Device, Error, Mount, NamespaceKind, Spec};
+use crate::spec::{Device, Error, IdMapping, Mount, NamespaceKind, Spec};
 
 /// Devices that every container has, with their numbers (`config-linux.md`, "Default Devices").
 const DEVICES: [(&str, (u32, u32)); 6] = [
@@ -29,8 +31,11 @@ const LINKS: [(&str, &str); 4] = [
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
 
+/// `MS_LAZYTIME` of <linux/mount.h>.
+const LAZY_TIMES: MsFlags = MsFlags::from_bits_retain(1 << 25);
+
 /// Options that set or clear a flag of the mount: the name, whether it clears, the flag.
-const FLAGS: [(&str, bool, MsFlags); 28] = [
+const FLAGS: [(&str, bool, MsFlags); 35] = [
     ("defaults", false, MsFlags::empty()),
     ("bind", false, MsFlags::MS_BIND),
     ("rbind", false, MsFlags::MS_BIND.union(MsFlags::MS_REC)),
@@ -59,6 +64,13 @@ const FLAGS: [(&str, bool, MsFlags); 28] = [
     ("silent", false, MsFlags::MS_SILENT),
     ("loud", true, MsFlags::MS_SILENT),
     ("iversion", false, MsFlags::MS_I_VERSION),
+    ("noiversion", true, MsFlags::MS_I_VERSION),
+    ("acl", false, MsFlags::MS_POSIXACL),
+    ("noacl", true, MsFlags::MS_POSIXACL),
+    ("lazytime", false, LAZY_TIMES),
+    ("nolazytime", true, LAZY_TIMES),
+    ("nosymfollow", false, NO_SYMLINKS),
+    ("symfollow", true, NO_SYMLINKS),
 ];
 
 const PROPAGATION: [(&str, MsFlags); 8] = [
@@ -73,7 +85,7 @@ const PROPAGATION: [(&str, MsFlags); 8] = [
 ];
 
 /// Options for a mount and all in it: the name, the attributes to clear, those to set.
-const RECURSIVE: [(&str, u64, u64); 14] = [
+const RECURSIVE: [(&str, u64, u64); 18] = [
     ("rro", 0, libc::MOUNT_ATTR_RDONLY),
     ("rrw", libc::MOUNT_ATTR_RDONLY, 0),
     ("rnosuid", 0, libc::MOUNT_ATTR_NOSUID),
@@ -96,13 +108,18 @@ const RECURSIVE: [(&str, u64, u64); 14] = [
         libc::MOUNT_ATTR_STRICTATIME,
     ),
     ("rnosymfollow", 0, libc::MOUNT_ATTR_NOSYMFOLLOW),
+    ("rsymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW, 0),
+    ("ratime", libc::MOUNT_ATTR__ATIME, 0),
+    ("rnorelatime", libc::MOUNT_ATTR__ATIME, 0),
+    ("rnostrictatime", libc::MOUNT_ATTR__ATIME, 0),
 ];
 
 /// The mounts, devices and links.
 pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Error> {
+    let mut detached = 0;
     for (index, mount) in spec.mounts.iter().enumerate() {
         let field = format!("mounts[{index}]");
-        let call = plan(mount, bundle, &field)?;
+        let call = plan(mount, spec, bundle, &field, &mut detached)?;
         let what = format!("mount {}", mount.destination);
         steps.push(oci(what, "the configuration has it", vec![call]).asked_by(field));
     }
@@ -113,7 +130,7 @@ pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Er
         .find(|mount| Path::new(&mount.destination) == Path::new("/dev"));
     if dev.is_none_or(|mount| !mount.is_bind()) {
         let mut calls: Vec<OciCall> = Vec::new();
-        let is_user = is_new(spec, NamespaceKind::User);
+        let is_user = spec.has(NamespaceKind::User);
         let configured = |path: &str| spec.linux.devices.iter().any(|it| it.path == path);
         for (path, device) in DEVICES.into_iter().filter(|(path, _)| !configured(path)) {
             calls.push(node(path, libc::S_IFCHR | 0o666, device, (0, 0), is_user));
@@ -226,10 +243,17 @@ pub fn hide(steps: &mut Vec<Step>, spec: &Spec) {
 }
 
 /// One mount as a call.
-fn plan(mount: &Mount, bundle: &Path, field: &str) -> Result<OciCall, Error> {
+fn plan(
+    mount: &Mount,
+    spec: &Spec,
+    bundle: &Path,
+    field: &str,
+    detached: &mut usize,
+) -> Result<OciCall, Error> {
     let target = format!("/{}", mount.destination.trim_start_matches('/'));
     let mut planned = MountIn::at(text(target.as_str()));
     let mut data: Vec<&str> = Vec::new();
+    let mut mapped = None;
     for (index, option) in mount.options.iter().enumerate() {
         if let Some((_, clears, flag)) = FLAGS.iter().find(|it| it.0 == option) {
             if *clears {
@@ -244,26 +268,25 @@ fn plan(mount: &Mount, bundle: &Path, field: &str) -> Result<OciCall, Error> {
         } else if let Some((_, clear, set)) = RECURSIVE.iter().find(|it| it.0 == option) {
             planned.recursive.0 = planned.recursive.0 & !clear | set;
             planned.recursive.1 |= clear;
-        } else if matches!(
-            option.as_str(),
-            "idmap" | "ridmap" | "tmpcopyup" | "copy-symlink"
-        ) {
-            return Err(Error::field(
-                format!("{field}.options[{index}]"),
-                option,
-                "this option is not supported yet; remove it",
-            ));
+        } else if matches!(option.as_str(), "idmap" | "ridmap") {
+            mapped = Some(option == "ridmap");
+        } else if option == "tmpcopyup" {
+            if mount.kind != "tmpfs" {
+                return Err(Error::field(
+                    format!("{field}.options[{index}]"),
+                    option,
+                    "only a tmpfs starts with a copy of what it covers; make it `type` tmpfs",
+                ));
+            }
+            planned.copies_up = true;
         } else {
             data.push(option);
         }
     }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(Error::field(
-            format!("{field}.uidMappings"),
-            mount.uid_mappings.len(),
-            "idmapped mounts are not supported yet; remove it",
-        ));
+    if !mount.uid_mappings.is_empty() {
+        mapped = mapped.or(Some(false));
     }
+    let owners = mapped.map(|_| owners(mount, spec, field)).transpose()?;
     if mount.kind == "cgroup" || mount.kind == "cgroup2" {
         return Ok(OciCall::MountGroups {
             target: planned.target,
@@ -275,6 +298,17 @@ fn plan(mount: &Mount, bundle: &Path, field: &str) -> Result<OciCall, Error> {
         // A relative source counts from the bundle.
         let source = bundle.join(&mount.source);
         planned.source = Some(text(source.as_os_str().as_encoded_bytes()));
+        // Its root may not reach what the caller can.
+        if !planned.flags.contains(MsFlags::MS_REMOUNT)
+            && (owners.is_some() || spec.has(NamespaceKind::User))
+        {
+            planned.detached = Some(Detached {
+                index: *detached,
+                owners,
+                is_mapped_recursively: mapped == Some(true),
+            });
+            *detached += 1;
+        }
     } else {
         let source = if mount.source.is_empty() {
             &mount.kind
@@ -284,10 +318,52 @@ fn plan(mount: &Mount, bundle: &Path, field: &str) -> Result<OciCall, Error> {
         planned.source = Some(c(source));
         planned.kind = Some(c(&mount.kind));
     }
+    let context = super::label::context(&spec.linux.mount_label)?;
+    if let (Some(context), false) = (&context, mount.is_bind()) {
+        data.push(context);
+    }
     if !data.is_empty() {
         planned.data = Some(text(data.join(",")));
     }
     Ok(OciCall::Mount(Box::new(planned)))
+}
+
+/// Whom the files of an idmapped mount belong to: as the mount says, or else as its container's user
+/// namespace has it.
+fn owners(mount: &Mount, spec: &Spec, field: &str) -> Result<Owners, Error> {
+    let maps = |list: &[IdMapping]| {
+        let map = |it: &IdMapping| Mapping {
+            inside: it.container_id,
+            outside: it.host_id,
+            length: it.size,
+        };
+        list.iter().map(map).collect()
+    };
+    if !mount.is_bind() {
+        return Err(Error::field(
+            format!("{field}.type"),
+            &mount.kind,
+            "only a bind mount can show other owners; add the option `bind`",
+        ));
+    }
+    let mapped = |users: &[IdMapping], groups: &[IdMapping]| Owners::Mapped {
+        users: maps(users),
+        groups: maps(groups),
+    };
+    match (
+        mount.uid_mappings.is_empty(),
+        spec.namespace(NamespaceKind::User),
+    ) {
+        (false, _) => Ok(mapped(&mount.uid_mappings, &mount.gid_mappings)),
+        (true, Some(user)) if user.path.is_empty() => {
+            Ok(mapped(&spec.linux.uid_mappings, &spec.linux.gid_mappings))
+        }
+        (true, Some(user)) => Ok(Owners::OfNamespace(user.path.clone())),
+        (true, None) => Err(Error::Missing {
+            field: format!("{field}.uidMappings"),
+            why: "an idmapped mount needs maps, its own or a user namespace's",
+        }),
+    }
 }
 
 /// The names of the options that are understood.
@@ -297,6 +373,7 @@ pub fn options() -> Vec<&'static str> {
     let mut all: Vec<_> = flags
         .chain(propagation)
         .chain(RECURSIVE.iter().map(|it| it.0))
+        .chain(["idmap", "ridmap", "tmpcopyup"])
         .collect();
     all.sort_unstable();
     all

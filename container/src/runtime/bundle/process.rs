@@ -4,7 +4,7 @@
 use std::ffi::CString;
 
 use super::super::rlimit::rlimit_number;
-use super::{Options, c, oci};
+use super::{Options, c, label, oci};
 use crate::plan::call::{Call, text};
 use crate::plan::oci::{HookKind, OciCall, SchedulerSettings};
 use crate::plan::step::Step;
@@ -97,27 +97,7 @@ pub fn steps(
             .asked_by("process.ioPriority"),
         );
     }
-    if process.exec_cpu_affinity.is_some() {
-        return Err(Error::field(
-            "process.execCPUAffinity",
-            "an object",
-            "processor affinity is not supported yet; remove it",
-        ));
-    }
-    if !process.apparmor_profile.is_empty() {
-        return Err(Error::field(
-            "process.apparmorProfile",
-            &process.apparmor_profile,
-            "AppArmor is not supported yet; remove it",
-        ));
-    }
-    if !process.selinux_label.is_empty() {
-        return Err(Error::field(
-            "process.selinuxLabel",
-            &process.selinux_label,
-            "SELinux is not supported yet; remove it",
-        ));
-    }
+    label::write(steps, process)?;
     // Without no_new_privs only the privileged may load a filter, so it comes before the rights go; with
     // it, it comes last, and needs to allow nothing but `execve`.
     let filter = spec
@@ -137,6 +117,15 @@ pub fn steps(
     });
     if !process.no_new_privileges {
         steps.extend(filter.take());
+    }
+    let has_home = |entry: &String| entry.strip_prefix("HOME=").is_some_and(|it| !it.is_empty());
+    if !process.env.iter().any(has_home) {
+        let uid = process.user.uid;
+        steps.push(oci(
+            "find out where its user is at home",
+            "programs expect HOME",
+            vec![OciCall::FindHome { uid }],
+        ));
     }
     confine(steps, process);
     if options.waits_for_start {
@@ -263,6 +252,24 @@ fn scheduler_settings(scheduler: &Scheduler) -> Result<SchedulerSettings, Error>
         deadline: scheduler.deadline,
         period: scheduler.period,
     })
+}
+
+/// The processors of a list such as `0-3,7`.
+///
+/// # Errors
+/// The field `at` when it is no such list.
+pub fn processors(at: &str, list: &str) -> Result<Vec<usize>, Error> {
+    let refuse = || Error::field(at, list, "give processors such as 0-3,7, below 1024");
+    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|it| *it < 1024);
+    let mut all = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) if first <= last => all.extend(first..=last),
+            _ => return Err(refuse()),
+        }
+    }
+    Ok(all)
 }
 
 /// Where the program may be, in the order of the search.

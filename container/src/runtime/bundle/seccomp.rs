@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use super::syscalls;
-use crate::spec::{Error, Seccomp, SeccompArgument};
+use crate::spec::{Error, Seccomp, SeccompArgument, SeccompRule};
 
 /// An instruction of the classic BPF machine: code, jump if true, jump if false, operand.
 pub type Instruction = (u16, u8, u8, u32);
@@ -34,6 +34,8 @@ const ARGUMENTS: u32 = 16;
 
 const KILL_PROCESS: u32 = 0x8000_0000;
 const ERRNO: u32 = 0x0005_0000;
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` of <linux/seccomp.h>.
+const NEW_LISTENER: u32 = 8;
 const ENOSYS: u32 = ERRNO | libc::ENOSYS as u32;
 /// The kernel's limit (`BPF_MAXINSNS`).
 const MOST_INSTRUCTIONS: usize = 4096;
@@ -54,13 +56,6 @@ pub fn compile(seccomp: &Seccomp) -> Result<(Vec<Instruction>, u32), Error> {
             "linux.seccomp",
             std::env::consts::ARCH,
             "filters are made for x86_64 only",
-        ));
-    }
-    if !seccomp.listener_path.is_empty() {
-        return Err(Error::field(
-            "linux.seccomp.listenerPath",
-            &seccomp.listener_path,
-            "listeners are not supported yet; remove it",
         ));
     }
     let default = action(
@@ -98,7 +93,39 @@ pub fn compile(seccomp: &Seccomp) -> Result<(Vec<Instruction>, u32), Error> {
             "its program is longer than the kernel takes",
         ));
     }
-    Ok((program, flags(seccomp)?))
+    let listener = if notifies(seccomp)? { NEW_LISTENER } else { 0 };
+    Ok((program, flags(seccomp)? | listener))
+}
+
+/// Whether some call is decided by a listener.
+fn notifies(seccomp: &Seccomp) -> Result<bool, Error> {
+    const NOTIFY_NAME: &str = "SCMP_ACT_NOTIFY";
+    if seccomp.default_action == NOTIFY_NAME {
+        let why = "the listener could never be passed on; give another default";
+        return Err(Error::field(
+            "linux.seccomp.defaultAction",
+            NOTIFY_NAME,
+            why,
+        ));
+    }
+    let asks = |rule: &&SeccompRule| rule.action == NOTIFY_NAME;
+    let Some(rule) = seccomp.syscalls.iter().position(|rule| asks(&rule)) else {
+        return Ok(false);
+    };
+    let at = format!("linux.seccomp.syscalls[{rule}]");
+    let written = |rule: &SeccompRule| rule.names.iter().any(|it| it == "write");
+    if seccomp.syscalls.iter().filter(asks).any(written) {
+        let why = "`write` cannot be decided by the listener: it is told by it";
+        return Err(Error::field(format!("{at}.names"), "write", why));
+    }
+    if seccomp.listener_path.is_empty() {
+        let why = "name the socket of who decides about SCMP_ACT_NOTIFY";
+        return Err(Error::Missing {
+            field: "linux.seccomp.listenerPath".into(),
+            why,
+        });
+    }
+    Ok(true)
 }
 
 fn flags(seccomp: &Seccomp) -> Result<u32, Error> {
@@ -108,6 +135,7 @@ fn flags(seccomp: &Seccomp) -> Result<u32, Error> {
             "SECCOMP_FILTER_FLAG_TSYNC" => 1,
             "SECCOMP_FILTER_FLAG_LOG" => 2,
             "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 4,
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => 32,
             other => {
                 return Err(Error::field(
                     format!("linux.seccomp.flags[{index}]"),
@@ -132,6 +160,7 @@ fn action(field: &str, name: &str, errno: Option<u32>) -> Result<u32, Error> {
         "SCMP_ACT_ERRNO" => ERRNO | data,
         "SCMP_ACT_TRACE" => 0x7ff0_0000 | data,
         "SCMP_ACT_LOG" => 0x7ffc_0000,
+        "SCMP_ACT_NOTIFY" => 0x7fc0_0000,
         "SCMP_ACT_ALLOW" => 0x7fff_0000,
         other => return Err(Error::field(field, other, "this action is not supported")),
     })
@@ -276,7 +305,6 @@ fn condition(at: &str, argument: &SeccompArgument) -> Result<Vec<(u16, To, To, u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::SeccompRule;
     use proptest::prelude::*;
 
     /// What the program answers to a call, by a machine of our own.
@@ -358,7 +386,7 @@ mod tests {
         );
         assert_eq!(
             refused(|it| it.syscalls[1].action = "SCMP_ACT_NOTIFY".into()),
-            "linux.seccomp.syscalls[1].action"
+            "linux.seccomp.listenerPath"
         );
         assert_eq!(
             refused(|it| it.syscalls[1].errno_ret = Some(4096)),
