@@ -5,10 +5,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 
-/// `ringside run --in MODEL` with these arguments.
+/// `ringside run --in MODEL` with these arguments. Signals that whoever started the tests ignores (a
+/// background job's, `nohup`'s) are not ignored here.
 fn command(model: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringside"));
-    command.args(["run", "--in", model]).args(arguments);
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal", env!("CARGO_BIN_EXE_ringside")])
+        .args(["run", "--in", model])
+        .args(arguments);
     command
 }
 

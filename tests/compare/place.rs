@@ -33,8 +33,10 @@ impl Place {
     }
 
     pub fn ringside(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringside"));
+        // Signals that whoever started the tests ignores (a background job's) are not ignored here.
+        let mut command = Command::new("env");
         command
+            .args(["--default-signal", env!("CARGO_BIN_EXE_ringside")])
             .args(line.split_whitespace())
             .current_dir(self.path())
             .env("TMPDIR", self.temporary())
