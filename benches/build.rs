@@ -3,6 +3,10 @@
 //! They are single files that need nothing but rustc and a C linker: the standard library and its
 //! own `extern "C"` for what that lacks, or (a file that says `no_std`) start files of its own.
 
+#[path = "../container/link.rs"]
+#[expect(dead_code, reason = "these programs are not this package's own")]
+mod link;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +15,7 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=floor");
+    println!("cargo:rerun-if-changed=../container/link.rs");
     let out = PathBuf::from(variable("OUT_DIR"));
     let mut sources: Vec<PathBuf> = fs::read_dir("floor")
         .expect("the floor programs' folder")
@@ -49,6 +54,11 @@ fn compile(source: &Path, program: &Path) {
             "-static",
             "-Wl,--build-id=none,-z,noseparate-code,-z,norelro",
         ] {
+            rustc.arg("-C").arg(format!("link-arg={argument}"));
+        }
+    } else {
+        // As fast to load as what is measured against it.
+        for argument in link::arguments() {
             rustc.arg("-C").arg(format!("link-arg={argument}"));
         }
     }

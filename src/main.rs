@@ -1,10 +1,12 @@
 //! The command line: parses, calls a library, renders. No logic lives here.
+#![cfg_attr(not(test), no_main)]
 
 mod commands;
+#[cfg(not(test))]
+mod sys;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
-use commands::{Failure, compare, doctor, gc, run, vm, workload};
-use std::process::ExitCode;
+use commands::{ExitCode, Failure, compare, doctor, gc, run, vm, workload};
 
 /// A command: its name, its line in the list, what adds its options, and what runs it.
 struct Entry {
@@ -63,7 +65,8 @@ fn command_line() -> Command {
     })
 }
 
-fn main() -> ExitCode {
+/// What `sys` runs as the program.
+fn run_command_line() -> u8 {
     let matches = command_line().get_matches();
     let entry = matches.subcommand().and_then(|(name, matches)| {
         let entry = COMMANDS.iter().find(|entry| entry.name == name)?;
@@ -74,8 +77,15 @@ fn main() -> ExitCode {
             .error(ErrorKind::MissingSubcommand, "no command")
             .exit()
     };
-    (entry.run)(matches).unwrap_or_else(|failure| {
+    let code = (entry.run)(matches).unwrap_or_else(|failure| {
         eprintln!("ringside: {failure}");
         failure.exit_code()
-    })
+    });
+    code.number()
+}
+
+/// Unit tests have an entry of their own, and a program whose parts are all in use.
+#[cfg(test)]
+fn main() {
+    run_command_line();
 }

@@ -51,3 +51,4 @@ pub use process::report::StepOutcome;
 pub use process::status::ExitStatus;
 pub use process::streams::Streams;
 pub use run::{Container, Observer, dry_run, gc, run, spawn};
+pub use sys::enter;

@@ -1,6 +1,7 @@
 //! `ringside compare`: one workload, three isolation models.
 
 use super::{Failure, output::print};
+use crate::commands::ExitCode;
 use ringside_benches::compare::{Plan, compare};
 use ringside_benches::contender::{self, Tools};
 use ringside_benches::floor::Floor;
@@ -14,7 +15,6 @@ use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// Compare a plain process, a container and a virtual machine at the same work

@@ -1,10 +1,10 @@
 //! `ringside doctor`: what this host can do.
 
 use super::{Failure, output::print};
+use crate::commands::ExitCode;
 use comfy_table::{ContentArrangement, Table, presets};
 use ringside_benches::doctor::{Area, Diagnosis, State, diagnose};
 use ringside_benches::interrupt::Interrupt;
-use std::process::ExitCode;
 
 /// Tell what this host can do, with evidence, and how to mend what it cannot
 ///

@@ -2,13 +2,34 @@
 
 use std::error::Error;
 use std::fmt;
-use std::process::ExitCode;
 
 /// What went wrong, and which exit status says so.
 #[derive(Debug)]
 pub struct Failure {
     error: Box<dyn Error>,
     status: u8,
+}
+
+/// The status that a command ends with. (The standard library's own does not tell its number.)
+#[derive(Clone, Copy, Debug)]
+pub struct ExitCode(u8);
+
+impl ExitCode {
+    /// Done.
+    pub const SUCCESS: ExitCode = ExitCode(0);
+    /// Failed.
+    pub const FAILURE: ExitCode = ExitCode(1);
+
+    /// As the parent process sees it.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+}
+
+impl From<u8> for ExitCode {
+    fn from(number: u8) -> ExitCode {
+        ExitCode(number)
+    }
 }
 
 /// The command failed.

@@ -1,7 +1,7 @@
 //! `ringside gc`: removes what killed runs left behind.
 
 use super::{Failure, output::print};
-use std::process::ExitCode;
+use crate::commands::ExitCode;
 
 /// Remove what killed runs left behind
 ///

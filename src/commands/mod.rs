@@ -10,4 +10,4 @@ pub mod run;
 pub mod vm;
 pub mod workload;
 
-pub use failure::Failure;
+pub use failure::{ExitCode, Failure};

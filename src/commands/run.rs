@@ -1,13 +1,14 @@
 //! `ringside run`: one command, and one word that says how it is isolated.
 
 use super::{Failure, explain, vm};
+use crate::commands::ExitCode;
 use clap::ValueEnum;
 use ringside_container::{Config, Observer};
 use ringside_vmm::memory::size;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 /// Run a command natively, in a container or in a virtual machine
 ///

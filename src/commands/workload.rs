@@ -1,8 +1,8 @@
 //! `ringside workload`: the embedded work in the calling process.
 
 use super::Failure;
+use crate::commands::ExitCode;
 use ringside_benches::native::Process;
-use std::process::ExitCode;
 
 /// Run an embedded piece of work in this process, as `compare` does natively and in a container
 #[derive(clap::Args)]

@@ -8,6 +8,7 @@ mod clone;
 mod confine;
 mod descriptor;
 mod network;
+mod program;
 mod root;
 mod spawn;
 mod terminal;
@@ -23,6 +24,7 @@ pub use confine::{
 };
 pub use descriptor::{close_range, own, pidfd_open, pidfd_send_signal, socket_pair};
 pub use network::loopback_up;
+pub use program::enter;
 pub use root::{open_in_root, set_mount_attributes};
 pub use spawn::{Program, SpawnError, spawn};
 

@@ -1,13 +1,13 @@
 //! `ringside vm exits`: what a guest exited for, how often, and what that cost.
 
 use super::{GuestArgs, finish, statistics};
+use crate::commands::ExitCode;
 use crate::commands::{Failure, output::print};
 use ringside_vmm::boot::Image;
 use ringside_vmm::device::Streams;
 use ringside_vmm::trap::Stop;
 use ringside_vmm::vm::End;
 use serde_json::json;
-use std::process::ExitCode;
 
 /// Run a guest quietly and show its exits, with how long each kind took to handle
 #[derive(clap::Args)]

@@ -1,6 +1,7 @@
 //! `ringside vm map`: which machine owns which pages of the host.
 
 use super::DEFAULT_MEMORY;
+use crate::commands::ExitCode;
 use crate::commands::Failure;
 use ringside_vmm::boot::{Image, bare};
 use ringside_vmm::device::Streams;
@@ -9,7 +10,6 @@ use ringside_vmm::sys::{kvm::Kvm, signal};
 use ringside_vmm::vm::{Limits, Vm};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// Run guests and show who owns which host pages, before and after they wrote

@@ -8,6 +8,7 @@ mod statistics;
 mod walk;
 
 use super::{Failure, output::print};
+use crate::commands::ExitCode;
 use clap::Subcommand;
 use ringside_benches::confine::Confined;
 use ringside_guest::PROGRAMS;
@@ -19,7 +20,6 @@ use ringside_vmm::trap::Stop;
 use ringside_vmm::vm::{End, Limits, Outcome, Vm};
 use std::borrow::Cow;
 use std::fs;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// Virtual machines with bare guests

@@ -1,6 +1,7 @@
 //! `ringside vm run`: runs a guest, counts its exits, logs them, records them, replays them.
 
 use super::{GuestArgs, finish, statistics};
+use crate::commands::ExitCode;
 use crate::commands::Failure;
 use ringside_vmm::boot::Image;
 use ringside_vmm::device::Streams;
@@ -11,7 +12,6 @@ use rustc_demangle::demangle;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 /// Run a guest program and show its exits
 #[derive(clap::Args)]

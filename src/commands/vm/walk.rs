@@ -1,6 +1,7 @@
 //! `ringside vm walk` and `vm translate`: from a guest's address to a memory chip, level by level.
 
 use super::GuestArgs;
+use crate::commands::ExitCode;
 use crate::commands::Failure;
 use crate::commands::output::print;
 use clap::ValueEnum;
@@ -15,7 +16,6 @@ use ringside_vmm::trap::paging_of;
 use ringside_vmm::vm::{Limits, Vm};
 use rustc_demangle::demangle;
 use serde_json::{Value, json};
-use std::process::ExitCode;
 
 /// Walk a guest's page tables at an address, through both levels to the machine's memory
 ///

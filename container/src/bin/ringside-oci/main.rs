@@ -1,12 +1,15 @@
 //! A container runtime that takes `runc`'s place: the same commands, options, exit codes and words.
 
+#![cfg_attr(not(test), no_main)]
+
 mod arguments;
 mod commands;
+#[cfg(not(test))]
+mod sys;
 mod terminal;
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+/// What `sys` runs as the program.
+fn run_command_line() -> u8 {
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|argument| argument.to_string_lossy().into_owned())
@@ -15,14 +18,20 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => {
             eprintln!("{error}");
-            return ExitCode::from(1);
+            return 1;
         }
     };
     match commands::run(&global, rest) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => {
             global.log("error", &error.to_string());
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
     }
+}
+
+/// Unit tests have an entry of their own, and a program whose parts are all in use.
+#[cfg(test)]
+fn main() {
+    run_command_line();
 }
