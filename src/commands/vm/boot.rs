@@ -1,6 +1,7 @@
 //! `ringside vm boot`: a Linux kernel, started to its end.
 
 use super::{finish, statistics};
+use crate::commands::ExitCode;
 use crate::commands::Failure;
 use ringside_vmm::boot::linux::{Kernel, KernelCache, Protocol};
 use ringside_vmm::device::Streams;
@@ -11,7 +12,6 @@ use ringside_vmm::vcpu::features::Feature;
 use ringside_vmm::vm::Limits;
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// Boot a Linux kernel, with its serial port on standard output
