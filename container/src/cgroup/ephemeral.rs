@@ -23,6 +23,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::directory::{Directory, PROCS};
+use super::group::Existing;
 use super::{Controllers, Error, Group, Layout, Result};
 
 /// How the names of such groups begin; then come the run's process number and a counter, which make
@@ -53,7 +54,7 @@ impl Ephemeral {
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let name = format!("{PREFIX}{}-{number}", std::process::id());
-            let error = match Group::make(layout, Path::new(&name), controllers, true) {
+            let error = match Group::make(layout, Path::new(&name), controllers, Existing::Refuse) {
                 Ok(group) => match lock_all(&group)? {
                     Some(locks) => return Ok(Ephemeral { group, locks }),
                     None => {

@@ -63,6 +63,23 @@ pub enum Error {
         /// The processes that the kernel lists, at most a few.
         processes: Vec<i32>,
     },
+    /// A new container's group is there already, with processes that its limits would fall on.
+    #[error(
+        "container's cgroup is not empty: {} process(es) found in {path} ({}); give another cgroupsPath, or end them",
+        .processes.len(), pids(.processes)
+    )]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+        /// The processes that the kernel lists.
+        processes: Vec<i32>,
+    },
+    /// A new container's group is there already, and nothing in it would run.
+    #[error("container's cgroup unexpectedly frozen: {path}; thaw it, or give another cgroupsPath")]
+    Frozen {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A path that should be a cgroup is on another kind of file system.
     #[error(
         "{path} is not on a cgroup file system (its magic is {magic:#x}); nothing was created there; \

@@ -90,11 +90,7 @@ impl Group {
     /// # Errors
     /// [`Error::NotJoined`], [`Error::Read`] or [`Error::Malformed`].
     pub fn freezer_state(&self) -> Result<FreezerState> {
-        let dir = self.freezer()?;
-        match dir.version() {
-            Version::V1 => state_v1(dir),
-            Version::V2 => state_v2(dir),
-        }
+        state(self.freezer()?)
     }
 
     /// Where freezing happens: the controller of version 1 if the group joined it, else any
@@ -121,6 +117,14 @@ fn stuck(dir: &Directory, wanted: &'static str, tries: u32, state: FreezerState)
         wanted,
         tries,
         state: format!("{state:?}").to_lowercase().into(),
+    }
+}
+
+/// Whether the group of a directory runs.
+pub(super) fn state(dir: &Directory) -> Result<FreezerState> {
+    match dir.version() {
+        Version::V1 => state_v1(dir),
+        Version::V2 => state_v2(dir),
     }
 }
 

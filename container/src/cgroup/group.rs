@@ -11,7 +11,8 @@ use nix::errno::Errno;
 use super::directory::{Directory, PROCS};
 use super::place::{self, Site};
 use super::{
-    Controller, Controllers, Entrance, Error, Layout, Limits, Result, Stats, Version, tree,
+    Controller, Controllers, Entrance, Error, FreezerState, Layout, Limits, Result, Stats, Version,
+    freezer, tree,
 };
 
 /// How often a process that cannot be moved yet is tried.
@@ -48,22 +49,35 @@ impl Group {
         path: impl AsRef<Path>,
         controllers: Controllers,
     ) -> Result<Group> {
-        Group::make(layout, path.as_ref(), controllers, false)
+        Group::make(layout, path.as_ref(), controllers, Existing::Adopt)
     }
 
-    /// As [`create`](Group::create), and with `fresh` an existing directory is an error.
+    /// As [`create`](Group::create), for a group that nobody may be in yet: an existing directory is
+    /// taken over only when it has no processes, none of its children has, and it is not frozen.
+    ///
+    /// # Errors
+    /// As [`create`](Group::create); [`Error::Occupied`] or [`Error::Frozen`].
+    pub fn create_vacant(
+        layout: &Layout,
+        path: impl AsRef<Path>,
+        controllers: Controllers,
+    ) -> Result<Group> {
+        Group::make(layout, path.as_ref(), controllers, Existing::AdoptVacant)
+    }
+
     pub(super) fn make(
         layout: &Layout,
         path: &Path,
         controllers: Controllers,
-        fresh: bool,
+        existing: Existing,
     ) -> Result<Group> {
         place::check_path(path)?;
         let mut made = Vec::new();
         let mut directories = Vec::new();
         for site in sites(layout, controllers)? {
             let place = site.place(path);
-            match place.and_then(|place| site.make(&place, fresh, &mut made)) {
+            let directory = place.and_then(|place| site.make(&place, existing, &mut made));
+            match directory.and_then(|dir| vacant(dir, existing, &made)) {
                 Ok(directory) => directories.push(directory),
                 Err(error) => {
                     // The children come last in the list. Somebody else may already use a parent.
@@ -272,6 +286,38 @@ impl Group {
     pub fn remove_at_once(&self) -> Result<()> {
         self.directories.iter().try_for_each(tree::remove_once)
     }
+}
+
+/// What is done about a directory that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Existing {
+    /// It is taken over.
+    Adopt,
+    /// It is taken over if nobody is in it and it runs.
+    AdoptVacant,
+    /// It is an error.
+    Refuse,
+}
+
+/// Checks a directory that was not `made` just now, if `existing` asks for it.
+fn vacant(dir: Directory, existing: Existing, made: &[PathBuf]) -> Result<Directory> {
+    if existing != Existing::AdoptVacant || made.last().is_some_and(|path| path == dir.path()) {
+        return Ok(dir);
+    }
+    let processes = tree::processes(&dir)?;
+    if !processes.is_empty() {
+        return Err(Error::Occupied {
+            path: dir.path().into(),
+            processes,
+        });
+    }
+    let freezes = dir.version() == Version::V2 || dir.controllers().contains(Controller::Freezer);
+    if freezes && freezer::state(&dir)? != FreezerState::Thawed {
+        return Err(Error::Frozen {
+            path: dir.path().into(),
+        });
+    }
+    Ok(dir)
 }
 
 /// One site for each hierarchy that has some of `controllers`.

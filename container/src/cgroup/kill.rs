@@ -64,7 +64,7 @@ impl Group {
     }
 
     /// Kills every process of the group and of the groups below it, frozen or not, and waits until
-    /// none is left. (Their parents still have to reap them.)
+    /// none is left. (Their parents still have to reap them.) A group that is gone has none.
     ///
     /// Version 2 does it in one write, also for a group that is in both versions. Version 1 alone is
     /// frozen first, so that nothing can fork while the signals go out, and thawed so that they are
@@ -77,7 +77,7 @@ impl Group {
         self.refuse_self("kill")?;
         let unified = self.unified().filter(|dir| dir.has(V2_KILL));
         if let Some(dir) = unified {
-            dir.write(V2_KILL, "1")?;
+            unless_gone(dir.write(V2_KILL, "1"))?;
         }
         let mut pause = Duration::from_micros(50);
         for attempt in 0..TRIES {
@@ -96,7 +96,7 @@ impl Group {
                     .is_ok_and(|s| s != FreezerState::Thawed)
             };
             if frozen || ((attempt == 0 || is_round) && stands()) {
-                self.thaw()?;
+                unless_gone(self.thaw())?;
             }
             sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
@@ -105,5 +105,13 @@ impl Group {
             path: self.paths().next().unwrap_or("".as_ref()).into(),
             processes: self.processes()?,
         })
+    }
+}
+
+/// Somebody who waits for the last process may remove the group while it is still being killed.
+fn unless_gone(done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => Ok(()),
+        other => other,
     }
 }

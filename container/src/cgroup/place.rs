@@ -11,6 +11,7 @@ use nix::unistd::mkdir;
 
 use super::controller::InV2;
 use super::directory::{Directory, PROCS, denial, read_all, writable};
+use super::group::Existing;
 use super::{Absence, Controllers, Error, Hierarchy, Layout, Result, Version, cpuset};
 
 /// The controllers that a version 2 group gives to its children.
@@ -122,10 +123,10 @@ impl Site<'_> {
     }
 
     /// Makes the directory of `place` and what is missing above it, and adds what it made to `made`.
-    /// An existing directory is taken over unless `fresh` is set.
-    pub fn make(&self, place: &Place, fresh: bool, made: &mut Vec<PathBuf>) -> Result<Directory> {
+    /// `existing` says what becomes of one that is there.
+    pub fn make(&self, place: &Place, existing: Existing, made: &mut Vec<PathBuf>) -> Result<Directory> {
         let path = &place.path;
-        self.make_directory(path, fresh, made)?;
+        self.make_directory(path, existing, made)?;
         if let Some(parent) = path.parent().filter(|_| !place.is_ready) {
             self.hand_down(parent, self.enabled_by_name())?;
         }
@@ -138,20 +139,20 @@ impl Site<'_> {
 
     /// Makes one directory, and the parents that are missing. That it is a cgroup is checked when it
     /// is opened: on a tmpfs `mkdir` succeeds as well, and means nothing.
-    fn make_directory(&self, path: &Path, fresh: bool, made: &mut Vec<PathBuf>) -> Result<()> {
+    fn make_directory(&self, path: &Path, existing: Existing, made: &mut Vec<PathBuf>) -> Result<()> {
         let inside = |p: &&Path| p.starts_with(&self.hierarchy.mount_point);
         let parent = path.parent().filter(inside);
         let make = || mkdir(path, Mode::from_bits_truncate(0o755));
         let done = match (make(), parent) {
             (Err(Errno::ENOENT), Some(parent)) => {
-                self.make_directory(parent, false, made)?;
+                self.make_directory(parent, Existing::Adopt, made)?;
                 make()
             }
             (done, _) => done,
         };
         match done {
             Ok(()) => made.push(path.into()),
-            Err(Errno::EEXIST) if !fresh => {}
+            Err(Errno::EEXIST) if existing != Existing::Refuse => {}
             Err(source) => {
                 return Err(denial(path, source).unwrap_or(Error::Create {
                     path: path.into(),

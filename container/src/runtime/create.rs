@@ -242,7 +242,7 @@ fn group(
 ) -> Result<Group, Error> {
     limits.validate()?;
     let joined = limits.controllers().union(layout.controllers());
-    let group = Group::create(layout, group_path(spec, id), joined)?;
+    let group = Group::create_vacant(layout, group_path(spec, id), joined)?;
     if let Err(error) = group.apply(limits) {
         let _ = group.remove();
         return Err(error.into());
