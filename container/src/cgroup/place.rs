@@ -124,7 +124,12 @@ impl Site<'_> {
 
     /// Makes the directory of `place` and what is missing above it, and adds what it made to `made`.
     /// `existing` says what becomes of one that is there.
-    pub fn make(&self, place: &Place, existing: Existing, made: &mut Vec<PathBuf>) -> Result<Directory> {
+    pub fn make(
+        &self,
+        place: &Place,
+        existing: Existing,
+        made: &mut Vec<PathBuf>,
+    ) -> Result<Directory> {
         let path = &place.path;
         self.make_directory(path, existing, made)?;
         if let Some(parent) = path.parent().filter(|_| !place.is_ready) {
@@ -139,7 +144,12 @@ impl Site<'_> {
 
     /// Makes one directory, and the parents that are missing. That it is a cgroup is checked when it
     /// is opened: on a tmpfs `mkdir` succeeds as well, and means nothing.
-    fn make_directory(&self, path: &Path, existing: Existing, made: &mut Vec<PathBuf>) -> Result<()> {
+    fn make_directory(
+        &self,
+        path: &Path,
+        existing: Existing,
+        made: &mut Vec<PathBuf>,
+    ) -> Result<()> {
         let inside = |p: &&Path| p.starts_with(&self.hierarchy.mount_point);
         let parent = path.parent().filter(inside);
         let make = || mkdir(path, Mode::from_bits_truncate(0o755));
