@@ -240,6 +240,9 @@ pub enum Error {
         /// Why.
         source: Errno,
     },
+    /// systemd, which was to make the group.
+    #[error(transparent)]
+    Systemd(#[from] super::systemd::Error),
     /// A system call on a process or an event failed.
     #[error("cannot {what}: {}", describe(*.source))]
     System {

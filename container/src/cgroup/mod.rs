@@ -90,6 +90,7 @@ mod rdma;
 mod stats;
 mod sweep;
 mod sys;
+pub mod systemd;
 mod tree;
 mod unified;
 mod value;

@@ -189,7 +189,10 @@ impl Site<'_> {
             return Ok(());
         }
         let dir = self.open(parent)?;
-        let list = |name| Ok(Controllers::parse(Version::V2, &dir.read(name)?));
+        let list = |name| {
+            dir.read(name)
+                .map(|text| Controllers::parse(Version::V2, &text))
+        };
         let missing = wanted.without(list(SUBTREE_CONTROL)?);
         let Some(first) = missing.iter().next() else {
             return Ok(());
