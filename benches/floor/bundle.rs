@@ -66,20 +66,50 @@ const MNT_DETACH: u64 = 2;
 const KEPT_CAPABILITIES: u32 = 1 << 29 | 1 << 5 | 1 << 10;
 /// c *:* m, b *:* m, null, random, full, tty, zero, urandom, terminals, ptmx.
 const DEVICES: [&str; 10] = [
-    "c *:* m", "b *:* m", "c 1:3 rwm", "c 1:8 rwm", "c 1:7 rwm", "c 5:0 rwm", "c 1:5 rwm",
-    "c 1:9 rwm", "c 136:* rwm", "c 5:2 rwm",
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:8 rwm",
+    "c 1:7 rwm",
+    "c 5:0 rwm",
+    "c 1:5 rwm",
+    "c 1:9 rwm",
+    "c 136:* rwm",
+    "c 5:2 rwm",
 ];
 const NODES: [(&str, u64, u64); 6] = [
-    ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
 ];
 const LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"), ("pts/ptmx", "ptmx"),
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
 ];
-const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = [
+    "proc/bus",
+    "proc/fs",
+    "proc/irq",
+    "proc/sys",
+    "proc/sysrq-trigger",
+];
 const MASKED: [&str; 10] = [
-    "proc/acpi", "proc/asound", "proc/kcore", "proc/keys", "proc/latency_stats", "proc/timer_list",
-    "proc/timer_stats", "proc/sched_debug", "sys/firmware", "proc/scsi",
+    "proc/acpi",
+    "proc/asound",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "proc/sched_debug",
+    "sys/firmware",
+    "proc/scsi",
 ];
 
 /// The container's directories in the cgroup file systems.
@@ -113,7 +143,11 @@ fn run() -> io::Result<i32> {
         clone[0] |= CLONE_INTO_CGROUP;
         clone[10] = cradle.as_raw_fd() as u64;
     }
-    let init = call("clone3", CLONE3, [clone.as_ptr() as u64, size_of_val(&clone) as u64, 0, 0, 0])?;
+    let init = call(
+        "clone3",
+        CLONE3,
+        [clone.as_ptr() as u64, size_of_val(&clone) as u64, 0, 0, 0],
+    )?;
     if init == 0 {
         if let Err(error) = container(&root, &groups, &command) {
             eprintln!("{error}");
@@ -122,17 +156,29 @@ fn run() -> io::Result<i32> {
         unsafe { _exit(1) }
     }
     let mut status = 0i32;
-    call("wait4", WAIT4, [init as u64, &raw mut status as u64, 0, 0, 0])?;
+    call(
+        "wait4",
+        WAIT4,
+        [init as u64, &raw mut status as u64, 0, 0, 0],
+    )?;
     for path in &groups.paths {
         fs::remove_dir(path)?;
     }
-    Ok(if status & 0x7f == 0 { status >> 8 & 0xff } else { 128 + (status & 0x7f) })
+    Ok(if status & 0x7f == 0 {
+        status >> 8 & 0xff
+    } else {
+        128 + (status & 0x7f)
+    })
 }
 
 /// One directory in each hierarchy, and the device rules. (Version 2 has a program for those, which is
 /// left out here.)
 fn groups() -> io::Result<Groups> {
-    let mut groups = Groups { paths: Vec::new(), doors: Vec::new(), cradle: None };
+    let mut groups = Groups {
+        paths: Vec::new(),
+        doors: Vec::new(),
+        cradle: None,
+    };
     let name = format!("floor-{}", std::process::id());
     let top = Path::new("/sys/fs/cgroup");
     if top.join("cgroup.controllers").exists() {
@@ -142,7 +188,9 @@ fn groups() -> io::Result<Groups> {
         groups.paths.push(path);
         return Ok(groups);
     }
-    for hierarchy in ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "unified"] {
+    for hierarchy in [
+        "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "unified",
+    ] {
         let (above, path) = (top.join(hierarchy), top.join(hierarchy).join(&name));
         fs::create_dir(&path)?;
         if hierarchy == "cpuset" {
@@ -152,13 +200,21 @@ fn groups() -> io::Result<Groups> {
         }
         if hierarchy == "devices" {
             fs::write(path.join("devices.deny"), "a")?;
-            let mut allow = OpenOptions::new().write(true).open(path.join("devices.allow"))?;
+            let mut allow = OpenOptions::new()
+                .write(true)
+                .open(path.join("devices.allow"))?;
             for rule in DEVICES {
                 allow.write_all(rule.as_bytes())?;
             }
         }
-        let door = if hierarchy == "unified" { "cgroup.procs" } else { "tasks" };
-        groups.doors.push(OpenOptions::new().write(true).open(path.join(door))?);
+        let door = if hierarchy == "unified" {
+            "cgroup.procs"
+        } else {
+            "tasks"
+        };
+        groups
+            .doors
+            .push(OpenOptions::new().write(true).open(path.join(door))?);
         groups.paths.push(path.display().to_string());
     }
     Ok(groups)
@@ -177,8 +233,16 @@ fn container(root: &str, groups: &Groups, command: &[CString]) -> io::Result<()>
     let mut request = [0u8; 40];
     (request[..2].copy_from_slice(b"lo"), request[16] = 1);
     let socket = call("socket", SOCKET, [2, 2, 0, 0, 0])?;
-    call("ioctl", IOCTL, [socket as u64, 0x8914, request.as_ptr() as u64, 0, 0])?;
-    call("sethostname", SETHOSTNAME, [c"floor".as_ptr() as u64, 5, 0, 0, 0])?;
+    call(
+        "ioctl",
+        IOCTL,
+        [socket as u64, 0x8914, request.as_ptr() as u64, 0, 0],
+    )?;
+    call(
+        "sethostname",
+        SETHOSTNAME,
+        [c"floor".as_ptr() as u64, 5, 0, 0, 0],
+    )?;
     call("umask", UMASK, [0; 5])?;
 
     mount("", "/", "", MS_SLAVE | MS_REC, "")?;
@@ -186,11 +250,23 @@ fn container(root: &str, groups: &Groups, command: &[CString]) -> io::Result<()>
     mount("", root, "", MS_PRIVATE, "")?;
     call("chdir", CHDIR, [text(root).as_ptr() as u64, 0, 0, 0, 0])?;
     mount("proc", "proc", "proc", 0, "")?;
-    mount("tmpfs", "dev", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k")?;
+    mount(
+        "tmpfs",
+        "dev",
+        "tmpfs",
+        MS_NOSUID | MS_STRICTATIME,
+        "mode=755,size=65536k",
+    )?;
     for name in ["pts", "shm", "mqueue"] {
         fs::create_dir(format!("dev/{name}"))?;
     }
-    mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    mount(
+        "devpts",
+        "dev/pts",
+        "devpts",
+        MS_NOSUID | MS_NOEXEC,
+        "newinstance,ptmxmode=0666,mode=0620,gid=5",
+    )?;
     mount("shm", "dev/shm", "tmpfs", QUIET, "mode=1777,size=65536k")?;
     mount("mqueue", "dev/mqueue", "mqueue", QUIET, "")?;
     mount("sysfs", "sys", "sysfs", QUIET | MS_RDONLY, "")?;
@@ -199,7 +275,10 @@ fn container(root: &str, groups: &Groups, command: &[CString]) -> io::Result<()>
     } else {
         mount("tmpfs", "sys/fs/cgroup", "tmpfs", QUIET, "mode=755")?;
         for path in &groups.paths {
-            let target = format!("sys/fs/cgroup/{}", path.split('/').nth(4).unwrap_or_default());
+            let target = format!(
+                "sys/fs/cgroup/{}",
+                path.split('/').nth(4).unwrap_or_default()
+            );
             fs::create_dir(&target)?;
             mount(path, &target, "", MS_BIND, "")?;
             set_attributes(&target, ATTRIBUTE_RDONLY | ATTRIBUTES_QUIET)?;
@@ -208,7 +287,11 @@ fn container(root: &str, groups: &Groups, command: &[CString]) -> io::Result<()>
     }
     for (name, major, minor) in NODES {
         let path = text(&format!("dev/{name}"));
-        call("mknod", MKNOD, [path.as_ptr() as u64, 0o020666, major << 8 | minor, 0, 0])?;
+        call(
+            "mknod",
+            MKNOD,
+            [path.as_ptr() as u64, 0o020666, major << 8 | minor, 0, 0],
+        )?;
     }
     for (target, name) in LINKS {
         std::os::unix::fs::symlink(target, format!("dev/{name}"))?;
@@ -220,7 +303,9 @@ fn container(root: &str, groups: &Groups, command: &[CString]) -> io::Result<()>
     }
     for path in MASKED {
         match fs::metadata(path) {
-            Ok(it) if it.is_dir() => mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k,nr_inodes=2")?,
+            Ok(it) if it.is_dir() => {
+                mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k,nr_inodes=2")?
+            }
             Ok(_) => mount("/dev/null", path, "", MS_BIND, "")?,
             Err(_) => {}
         }
@@ -231,18 +316,36 @@ fn container(root: &str, groups: &Groups, command: &[CString]) -> io::Result<()>
     call("umount2", UMOUNT2, [here, MNT_DETACH, 0, 0, 0])?;
     call("chdir", CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0])?;
     set_attributes("/", ATTRIBUTE_RDONLY)?;
-    call("setrlimit", SETRLIMIT, [7, [1024u64; 2].as_ptr() as u64, 0, 0, 0])?;
+    call(
+        "setrlimit",
+        SETRLIMIT,
+        [7, [1024u64; 2].as_ptr() as u64, 0, 0, 0],
+    )?;
     call("umask", UMASK, [0o022, 0, 0, 0, 0])?;
     for capability in (0..=40u64).filter(|bit| u64::from(KEPT_CAPABILITIES) & 1 << bit == 0) {
         call("prctl", PRCTL, [24, capability, 0, 0, 0])?; // PR_CAPBSET_DROP
     }
     let header = [0x2008_0522_u32, 0];
     let sets = [KEPT_CAPABILITIES, KEPT_CAPABILITIES, 0, 0, 0, 0];
-    call("capset", CAPSET, [header.as_ptr() as u64, sets.as_ptr() as u64, 0, 0, 0])?;
+    call(
+        "capset",
+        CAPSET,
+        [header.as_ptr() as u64, sets.as_ptr() as u64, 0, 0, 0],
+    )?;
     call("prctl", PRCTL, [38, 1, 0, 0, 0])?; // PR_SET_NO_NEW_PRIVS
-    let pointers: Vec<*const c_char> = command.iter().map(|it| it.as_ptr()).chain([null()]).collect();
+    let pointers: Vec<*const c_char> = command
+        .iter()
+        .map(|it| it.as_ptr())
+        .chain([null()])
+        .collect();
     let nothing = [null::<c_char>()];
-    let program = [pointers[0] as u64, pointers.as_ptr() as u64, nothing.as_ptr() as u64, 0, 0];
+    let program = [
+        pointers[0] as u64,
+        pointers.as_ptr() as u64,
+        nothing.as_ptr() as u64,
+        0,
+        0,
+    ];
     call("execve", EXECVE, program).map(drop)
 }
 
@@ -256,7 +359,13 @@ fn set_attributes(path: &str, set: u64) -> io::Result<()> {
     // `struct mount_attr`: set, cleared, propagation, user namespace. The first argument is AT_FDCWD.
     let attributes = [set, 0, 0, 0];
     let (path, size) = (text(path), size_of_val(&attributes) as u64);
-    let arguments = [-100i64 as u64, path.as_ptr() as u64, 0, attributes.as_ptr() as u64, size];
+    let arguments = [
+        -100i64 as u64,
+        path.as_ptr() as u64,
+        0,
+        attributes.as_ptr() as u64,
+        size,
+    ];
     call("mount_setattr", MOUNT_SETATTR, arguments).map(drop)
 }
 
