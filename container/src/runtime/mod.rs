@@ -7,6 +7,7 @@ pub mod create;
 mod defaults;
 mod detached;
 mod error;
+pub mod events;
 pub mod exec;
 mod home;
 pub mod hooks;

@@ -30,7 +30,7 @@ pub struct Container {
 }
 
 /// The cgroup of a container, what is left of it.
-fn group(record: &Record) -> Result<Group, Error> {
+pub(super) fn group(record: &Record) -> Result<Group, Error> {
     let layout = Layout::detect()?;
     Ok(Group::from_paths(
         &layout,

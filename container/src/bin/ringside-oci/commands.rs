@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ringside_container::runtime::create::{self, Create};
+use ringside_container::runtime::events::{self, Event};
 use ringside_container::runtime::exec::{Exec, exec};
 use ringside_container::runtime::{self, status};
 use ringside_container::spec::{Memory, Pids, Resources};
@@ -148,8 +150,7 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
         "events" => {
             let parsed = all(&[("stats", &[], false), ("interval", &[], true)])?;
             let id = id(&parsed)?;
-            let stats = status::stats(root, id)?;
-            print(&json!({"type": "stats", "id": id, "data": stats_json(&stats)}))?;
+            events(root, id, &parsed)?;
         }
         "spec" => {
             let parsed = all(&[("bundle", &["b"], true), ("rootless", &[], false)])?;
@@ -467,12 +468,35 @@ fn bytes(parsed: &Parsed, name: &str) -> Result<Option<i64>, Error> {
         .ok_or_else(|| format!("invalid value {text:?} for flag -{name}: it is no size").into())
 }
 
-fn stats_json(stats: &ringside_container::cgroup::Stats) -> Value {
-    let cpu = stats.cpu.as_ref();
-    let usage = cpu.and_then(|it| it.usage.as_ref());
-    json!({
-        "cpu": {"usage": {"total": usage.map(|it| it.total_us * 1000)}},
-        "memory": stats.memory.as_ref().map(|it| json!({"usage": {"usage": it.usage_bytes, "failcnt": it.limit_hits}})),
-        "pids": stats.pids.as_ref().map(|it| json!({"current": it.current, "limit": it.limit.bounded().unwrap_or(0)})),
-    })
+/// A line now with `--stats`; else one every `--interval` and at every event, until the container ends.
+fn events(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    if parsed.has("stats") {
+        let event = Event::Stats(Box::new(status::stats(root, id)?));
+        return Ok(writeln!(out, "{}", event.to_json(id))?);
+    }
+    let interval = match parsed.value("interval") {
+        None => Duration::from_secs(5),
+        Some(text) => duration(text).ok_or_else(|| {
+            format!("invalid value {text:?} for flag -interval: give a time such as 5s or 500ms")
+        })?,
+    };
+    // Whoever reads them may have had enough.
+    let observe = &mut |event: Event| writeln!(out, "{}", event.to_json(id)).is_ok();
+    Ok(events::watch(root, id, interval, observe)?)
+}
+
+/// A time as Go writes it, in one unit.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: f64 = digits.parse().ok()?;
+    let unit = match &text[digits.len()..] {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    let time = Duration::try_from_secs_f64(number * unit).ok()?;
+    (!time.is_zero()).then_some(time)
 }
