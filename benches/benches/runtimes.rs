@@ -81,15 +81,10 @@ fn main() {
         },
         runtime("ringside-oci", ours),
     ];
+    let folders = env::var_os("PATH").unwrap_or_default();
     for name in ["crun", "runc"] {
-        let found =
-            env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|it| it.join(name));
-        arms.extend(
-            found
-                .into_iter()
-                .find(|it| it.exists())
-                .map(|it| runtime(name, it)),
-        );
+        let mut found = env::split_paths(&folders).map(|it| it.join(name));
+        arms.extend(found.find(|it| it.exists()).map(|it| runtime(name, it)));
     }
     // What does not work here (crun on a hybrid host) is said, once, and left out.
     arms.retain(|arm| {
