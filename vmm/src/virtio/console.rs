@@ -112,7 +112,7 @@ impl Console {
                 // A terminal that went away loses what is written, as a cable that was pulled does.
                 let _ = output.write_all(&bytes[..count]);
             }
-            Ok(0)
+            Ok(Some(0))
         })?;
         let _ = self.output.flush();
         Ok(())

@@ -92,16 +92,17 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// Serves every request of a queue: `serve` says how many bytes it wrote. A driver that fills
-    /// the queue as fast as it is served does not keep the device from anything else: after one
-    /// queue's length it is another's turn.
+    /// Serves every request of a queue: `serve` says how many bytes it wrote, or `None` if this and
+    /// what is behind it must wait, for which the device itself comes back. A driver that fills the
+    /// queue as fast as it is served does not keep the device from anything else: after one queue's
+    /// length it is another's turn.
     ///
     /// # Errors
     /// The first rule that the driver broke.
     pub fn drain(
         &mut self,
         queue: usize,
-        mut serve: impl FnMut(Chain<'a>) -> Result<usize, Violation>,
+        mut serve: impl FnMut(Chain<'a>) -> Result<Option<usize>, Violation>,
     ) -> Result<(), Violation> {
         let length = match self.queues.get(queue) {
             Some(ring) if ring.ready() => ring.size(),
@@ -109,23 +110,27 @@ impl<'a> Context<'a> {
         };
         let mut served = 0;
         self.notifications(queue, false)?;
-        loop {
+        'serve: loop {
             while let Some(chain) = self.pop(queue)? {
                 let head = chain.head;
-                let written = serve(chain)?;
+                let Some(written) = serve(chain)? else {
+                    self.put_back(queue);
+                    break 'serve;
+                };
                 self.push(queue, head, written)?;
                 served += 1;
                 if served == length {
                     self.kick(queue);
-                    return self.notify(queue);
+                    break 'serve;
                 }
             }
             if !self.notifications(queue, true)? {
-                return match served {
-                    0 => Ok(()),
-                    _ => self.notify(queue),
-                };
+                break;
             }
+        }
+        match served {
+            0 => Ok(()),
+            _ => self.notify(queue),
         }
     }
 

@@ -28,8 +28,10 @@ mod context;
 mod device;
 mod line;
 mod mmio;
+mod rng;
 mod transport;
 mod violation;
+mod vsock;
 
 #[cfg(test)]
 mod driver;
@@ -42,5 +44,7 @@ pub use console::{Console, ConsoleHandle};
 pub use context::Context;
 pub use device::{Event, Kind, VirtioDevice};
 pub use mmio::{Mmio, REGISTERS_BYTES};
+pub use rng::Rng;
 pub use transport::{Complain, Life, Transport};
 pub use violation::{Broken, Violation};
+pub use vsock::{HOST_CID, Vsock, VsockError};

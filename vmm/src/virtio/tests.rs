@@ -51,7 +51,7 @@ impl VirtioDevice for Echo {
         context.drain(queue, |mut chain| {
             let mut bytes = vec![0; chain.readable.bytes().min(1 << 16)];
             chain.readable.read(&mut bytes);
-            Ok(chain.writable.write(&bytes))
+            Ok(Some(chain.writable.write(&bytes)))
         })
     }
 }

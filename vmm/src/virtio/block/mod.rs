@@ -232,7 +232,9 @@ impl VirtioDevice for Block {
     fn serve(&mut self, event: Event, context: &mut Context<'_>) -> Result<(), Violation> {
         let write_through = !context.has(VIRTIO_BLK_F_FLUSH);
         match event {
-            Event::Queue(QUEUE) => context.drain(QUEUE, |chain| self.request(chain, write_through)),
+            Event::Queue(QUEUE) => {
+                context.drain(QUEUE, |chain| self.request(chain, write_through).map(Some))
+            }
             _ => Ok(()),
         }
     }
