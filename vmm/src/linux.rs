@@ -16,17 +16,19 @@
 use crate::boot::linux::{self, Boot, Kernel, LinuxError, Platform, Protocol, VirtioMmio};
 use crate::device::io_apic::PINS;
 use crate::device::linux::{SERIAL_LINE, serial_line};
-use crate::device::{Buses, Console, Device, Interrupt, IoApic, Overlap};
+use crate::device::{Buses, Console, IoApic, Overlap};
 use crate::memory::layout::VIRTIO;
 use crate::memory::{Gpa, GuestMemory, Layout, MemoryError, Pages};
 use crate::sys::kvm::{Kvm, Unavailable};
 use crate::sys::vm::{SetUpError, VmHandle};
 use crate::vcpu::features::{self, Feature};
 use crate::vcpu::linux as registers;
+use crate::virtio::{Kind, Mmio, Transport, Violation, VirtioDevice};
 use crate::vm::{Unclaimed, Vm};
 use kvm_bindings::CpuId;
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The most processors: the tables number them in a byte, and the I/O APIC has a number of its own.
@@ -59,6 +61,9 @@ pub enum LinuxMachineError {
     /// More devices than there are interrupt lines.
     #[error("a machine has interrupt lines for {} devices; give it fewer", VIRTIO_LINES.len())]
     Lines,
+    /// The host has no descriptors for a device.
+    #[error("cannot make the queues of a virtio device: {0}")]
+    Device(io::Error),
     /// Two devices at one address.
     #[error(transparent)]
     Overlap(#[from] Overlap),
@@ -114,19 +119,6 @@ impl<'a> Software<'a> {
     }
 }
 
-/// Where a virtio device goes, and all that it may want of its machine.
-#[derive(Debug)]
-pub struct Slot<'m> {
-    /// Its registers' first address; they have 4 KiB.
-    pub address: Gpa,
-    /// Its interrupt.
-    pub interrupt: Interrupt,
-    /// Guest memory, where its queues are.
-    pub memory: &'m GuestMemory,
-    /// The machine, as KVM knows it.
-    pub machine: &'m VmHandle,
-}
-
 /// A machine that is put together and has no software yet.
 #[derive(Debug)]
 pub struct LinuxMachine {
@@ -177,30 +169,29 @@ impl LinuxMachine {
         })
     }
 
-    /// Adds a memory-mapped virtio device: `make` gets its slot and returns the device behind it.
+    /// Adds a virtio device; `complain` is told of the rules that its driver breaks, and the
+    /// transport tells how it is.
     ///
     /// # Errors
-    /// [`LinuxMachineError::Lines`] when all lines are in use.
-    pub fn plug<D: Device + 'static>(
+    /// [`LinuxMachineError::Lines`] when all lines are in use; no descriptors for its queues.
+    pub fn plug(
         &mut self,
-        make: impl FnOnce(&Slot<'_>) -> D,
-    ) -> Result<(), LinuxMachineError> {
+        device: impl VirtioDevice + 'static,
+        complain: impl Fn(Kind, Violation) + Send + Sync + 'static,
+    ) -> Result<Arc<Transport>, LinuxMachineError> {
         let count = self.platform.virtio.len();
         let line = VIRTIO_LINES.clone().nth(count);
         let line = line.ok_or(LinuxMachineError::Lines)?;
         let interrupt = self.io_apic.line(line).ok_or(LinuxMachineError::Lines)?;
         let address = Gpa(VIRTIO.0 + count as u64 * linux::VIRTIO_WINDOW);
-        let device = make(&Slot {
-            address,
-            interrupt,
-            memory: &self.memory,
-            machine: &self.handle,
-        });
+        let transport = Transport::new(device, self.memory.clone(), interrupt, complain);
+        let transport = Arc::new(transport.map_err(LinuxMachineError::Device)?);
+        let registers = Mmio::new(transport.clone());
         self.buses
             .memory
-            .insert(address.0, linux::VIRTIO_WINDOW, device)?;
+            .insert(address.0, linux::VIRTIO_WINDOW, registers)?;
         self.platform.virtio.push(VirtioMmio { address, line });
-        Ok(())
+        Ok(transport)
     }
 
     /// The console, for who types at it.

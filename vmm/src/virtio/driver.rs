@@ -1,6 +1,7 @@
 //! A driver for tests: it does what a guest's would, or lies.
 
 use super::{Kind, Transport, Violation, VirtioDevice};
+use crate::device::Interrupt;
 use crate::memory::{Gpa, GuestMemory};
 use crate::trap::Width;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,9 +43,9 @@ impl Driver {
         let interrupts = Arc::new(AtomicU64::new(0));
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let (count, list) = (interrupts.clone(), complaints.clone());
-        let raise = move || {
+        let raise = Interrupt::new(move || {
             count.fetch_add(1, Ordering::SeqCst);
-        };
+        });
         let complain = move |_: Kind, violation| list.lock().unwrap().push(violation);
         let queues = device.queue_sizes().len();
         let transport = Transport::new(device, memory.clone(), raise, complain).unwrap();

@@ -1,24 +1,25 @@
 //! How a device reaches its driver: an interrupt, and a register that says what for.
 
-use std::fmt;
+use crate::device::Interrupt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
 
 /// A device's interrupt, with what its registers say about it.
+#[derive(Debug)]
 pub(super) struct Line {
     /// Why it was raised (4.2.2, `InterruptStatus`).
     pub status: AtomicU32,
     /// How often the configuration changed.
     pub generation: AtomicU32,
-    raise: Box<dyn Fn() + Send + Sync>,
+    interrupt: Interrupt,
 }
 
 impl Line {
-    pub fn new(raise: impl Fn() + Send + Sync + 'static) -> Line {
+    pub fn new(interrupt: Interrupt) -> Line {
         Line {
             status: AtomicU32::new(0),
             generation: AtomicU32::new(0),
-            raise: Box::new(raise),
+            interrupt,
         }
     }
 
@@ -35,15 +36,6 @@ impl Line {
 
     fn raise(&self, why: u32) {
         self.status.fetch_or(why, Ordering::SeqCst);
-        (self.raise)();
-    }
-}
-
-impl fmt::Debug for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line")
-            .field("status", &self.status)
-            .field("generation", &self.generation)
-            .finish_non_exhaustive()
+        self.interrupt.raise();
     }
 }

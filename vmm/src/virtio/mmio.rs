@@ -15,9 +15,6 @@ use std::thread::JoinHandle;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// How many addresses a device has: registers, and a configuration behind them.
-pub const REGISTERS_BYTES: u64 = 0x1000;
-
 /// A virtio device as the bus knows it.
 #[derive(Debug)]
 pub struct Mmio {

@@ -43,7 +43,7 @@ pub use chain::{Buffers, Chain};
 pub use console::{Console, ConsoleHandle};
 pub use context::Context;
 pub use device::{Event, Kind, VirtioDevice};
-pub use mmio::{Mmio, REGISTERS_BYTES};
+pub use mmio::Mmio;
 pub use rng::Rng;
 pub use transport::{Complain, Life, Transport};
 pub use violation::{Broken, Violation};

@@ -13,6 +13,7 @@
 
 use super::line::Line;
 use super::{Context, Event, Kind, Violation, VirtioDevice};
+use crate::device::Interrupt;
 use crate::memory::{Gpa, GuestMemory};
 use crate::trap::Width;
 use std::fmt;
@@ -91,7 +92,7 @@ struct Rings {
 }
 
 impl Transport {
-    /// A device that reads and writes `memory` and is heard by `interrupt` (an edge each); `complain` is told of what
+    /// A device that reads and writes `memory` and raises `interrupt`; `complain` is told of what
     /// its driver did wrong.
     ///
     /// # Errors
@@ -99,7 +100,7 @@ impl Transport {
     pub fn new(
         device: impl VirtioDevice + 'static,
         memory: GuestMemory,
-        interrupt: impl Fn() + Send + Sync + 'static,
+        interrupt: Interrupt,
         complain: impl Fn(Kind, Violation) + Send + Sync + 'static,
     ) -> io::Result<Transport> {
         let sizes = device.queue_sizes().to_vec();
