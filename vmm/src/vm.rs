@@ -249,11 +249,7 @@ impl Vm {
         let ticks = clock::ticks();
         run.control.begin(run.vcpus);
         let (left, mut statistics) = match &mut self.vcpus[..] {
-            [only] => {
-                let mut statistics = Statistics::default();
-                let left = run.vcpu(only, observer, &mut statistics);
-                (left, statistics)
-            }
+            [only] => run.vcpu(only, observer),
             vcpus => run_side_by_side(&run, vcpus, observer),
         };
         statistics.calibrate(clock::ticks().saturating_sub(ticks), run.start.elapsed());
@@ -276,11 +272,7 @@ fn run_side_by_side<O: Observer + Send>(
 ) -> (Result<Left, VmError>, Statistics) {
     let mut all = Statistics::default();
     let observer = Mutex::new(observer);
-    let alone = |vcpu: &mut Vcpu| {
-        let mut statistics = Statistics::default();
-        let left = run.vcpu(vcpu, &mut Turns::new(&observer), &mut statistics);
-        (left, statistics)
-    };
+    let alone = |vcpu: &mut Vcpu| run.vcpu(vcpu, &mut Turns::new(&observer));
     let (first, others) = vcpus.split_first_mut().expect("a machine has a vCPU");
     let mut all_left = thread::scope(|scope| {
         let mut threads = Vec::new();

@@ -99,12 +99,88 @@ fn wild_reads_are_told_apart() {
         ),
         "{stop}"
     );
-    let (stop, _) = attack("outside").expect("KVM is here");
-    let read = Exit::MmioRead {
-        address: 1 << 30,
-        width: Width::Double,
+}
+
+/// Where there is no memory, but page tables lead to.
+const HOLE: u64 = 1 << 30;
+const HOLE_END: u64 = HOLE + (2 << 20);
+
+#[test]
+fn memory_that_is_not_there_is_named_with_what_was_touched() {
+    if kvm().is_none() {
+        return;
+    }
+    let read = |address, width| Exit::MmioRead { address, width };
+    let write = |address, width, value| Exit::MmioWrite {
+        address,
+        width,
+        value,
     };
-    assert_eq!(stop, Stop::Unclaimed(read));
+    for (name, exit) in [
+        ("outside", read(HOLE, Width::Byte)),
+        ("outside-write", write(HOLE, Width::Word, 0xabcd)),
+        // Eight bytes, of which three are memory.
+        ("outside-into", read(HOLE, Width::Five)),
+        (
+            "outside-into-write",
+            write(HOLE, Width::Five, 0x08_0706_0504),
+        ),
+        ("outside-out-of", read(HOLE_END - 3, Width::Three)),
+        // Sixteen bytes are two accesses; eight across two pages as well.
+        ("outside-vector", read(HOLE, Width::Quad)),
+        ("outside-locked", read(HOLE + 4092, Width::Double)),
+    ] {
+        let (stop, outcome) = attack(name).expect("KVM is here");
+        assert_eq!(stop, Stop::Unclaimed(exit), "{name}");
+        assert!(outcome.report.is_some(), "{name}");
+    }
+    let (stop, _) = attack("outside-stack").expect("KVM is here");
+    let push = |exit: &Exit| matches!(exit, Exit::MmioWrite { address, width: Width::Quad, .. } if *address == HOLE + 4088);
+    assert!(
+        matches!(stop, Stop::Unclaimed(exit) if push(&exit)),
+        "{stop}"
+    );
+    // An instruction cannot be fetched from a device.
+    let (stop, outcome) = attack("outside-jump").expect("KVM is here");
+    assert!(
+        matches!(stop, Stop::InternalError(Exit::InternalError { .. })),
+        "{stop}"
+    );
+    assert_eq!(outcome.report.expect("what it was doing").code, [0; 0]);
+}
+
+#[test]
+fn tables_that_point_to_themselves_are_walked_to_their_end() {
+    let Some(kvm) = kvm() else { return };
+    let (outcome, output) = run(&kvm, "attack", &["table-self"], PATIENCE);
+    assert_eq!(outcome.end, End::Stopped(Stop::Exited(0)), "{output}");
+    let (stop, outcome) = attack("table-loop").expect("KVM is here");
+    assert!(
+        matches!(stop, Stop::TripleFault | Stop::InternalError(_)),
+        "{stop}"
+    );
+    let report = outcome.report.expect("what it was doing");
+    let [of_rip, _] = report.walks.as_ref().expect("paging is on");
+    assert_eq!(of_rip.steps().len(), 4, "{report}");
+    let tables = of_rip.steps().iter().map(|step| step.table.0);
+    assert!(tables.into_iter().all(|table| table == 4 << 20), "{report}");
+}
+
+#[test]
+fn a_fault_that_cannot_be_delivered_is_a_triple_fault() {
+    if kvm().is_none() {
+        return;
+    }
+    for name in ["no-idt", "no-gdt", "no-trap-stack"] {
+        let (stop, outcome) = attack(name).expect("KVM is here");
+        assert_eq!(stop, Stop::TripleFault, "{name}");
+        let report = outcome.report.expect("what it was doing");
+        assert_eq!(
+            report.instruction.as_deref(),
+            Some("ud2"),
+            "{name}: {report}"
+        );
+    }
 }
 
 #[test]
@@ -185,15 +261,24 @@ fn wild_hypercalls_are_refused() {
             address: 0xffff_fff8
         }
     );
-    let (stop, _) = attack("hypercall-narrow").expect("KVM is here");
-    assert_eq!(stop, Stop::BadRequest { address: 8 });
+    for (name, address) in [
+        ("hypercall-narrow", 8),
+        ("hypercall-straddles", (64 << 20) - 24),
+        ("hypercall-unaligned", 0x20_0004),
+        ("hypercall-string", 0xffff_ffff),
+    ] {
+        let (stop, _) = attack(name).expect("KVM is here");
+        assert_eq!(stop, Stop::BadRequest { address }, "{name}");
+    }
     let kvm = kvm().expect("KVM is here");
     let (outcome, output) = run(&kvm, "attack", &["hypercall-pointers"], PATIENCE);
     assert_eq!(outcome.end, End::Stopped(Stop::Exited(0)), "{output}");
     let refused = output.lines().filter(|line| line.ends_with(" -14")).count();
+    let senseless = output.lines().filter(|line| line.ends_with(" -22")).count();
+    assert_eq!(senseless, 3, "{output}");
     assert_eq!(
         (refused, output.contains("unknown -38")),
-        (18, true),
+        (18 + 6, true),
         "{output}"
     );
 }

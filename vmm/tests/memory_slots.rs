@@ -182,8 +182,7 @@ fn with_ring(kvm: &Kvm, memory: &GuestMemory, entry: bare::Entry) -> (BTreeSet<u
             Exit::IoOut { port, .. } if port == ringside_abi::port::DEBUG_EXIT => break,
             // A hypercall that nobody answers: its result stays 0.
             Exit::IoOut { .. } | Exit::Interrupted => {}
-            // KVM_EXIT_DIRTY_RING_FULL
-            Exit::Other { reason: 31 } => full += 1,
+            Exit::DirtyRingFull => full += 1,
             exit => panic!("{exit:?} after {} pages", written.len()),
         }
         assert!(full < 100, "the ring does not empty");

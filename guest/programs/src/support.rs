@@ -78,3 +78,13 @@ unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, count: usize) -> i32 {
     }
     0
 }
+
+/// `man 3 bcmp`: as [`memcmp`], where only equality matters.
+///
+/// # Safety
+/// As C has it.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, count: usize) -> i32 {
+    // SAFETY: the caller's.
+    unsafe { memcmp(a, b, count) }
+}

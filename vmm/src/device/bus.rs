@@ -1,7 +1,6 @@
 //! A bus: which device has which addresses. The same interval map serves ports and memory.
 
 use crate::trap::{Reply, Width};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
@@ -26,6 +25,7 @@ pub struct Overlap {
 }
 
 struct Range {
+    start: u64,
     len: u64,
     device: Arc<Mutex<dyn Device>>,
 }
@@ -34,7 +34,9 @@ struct Range {
 /// device up takes no lock; using one takes its own.
 #[derive(Default)]
 pub struct Bus {
-    ranges: BTreeMap<u64, Range>,
+    /// In the order of addresses, without overlap: a handful of them lie in a cache line or two,
+    /// where a tree's nodes would be all over memory.
+    ranges: Vec<Range>,
 }
 
 impl Bus {
@@ -53,28 +55,22 @@ impl Bus {
             .checked_sub(1)
             .and_then(|len| start.checked_add(len))
             .ok_or(overlap)?;
-        if self
-            .ranges
-            .range(..=last)
-            .next_back()
-            .is_some_and(|(&other, range)| range.len > start.saturating_sub(other))
+        let place = self.ranges.partition_point(|range| range.start <= last);
+        if let Some(before) = place.checked_sub(1).map(|index| &self.ranges[index])
+            && before.len > start.saturating_sub(before.start)
         {
             return Err(Overlap { start, len });
         }
-        self.ranges.insert(
-            start,
-            Range {
-                len,
-                device: Arc::new(Mutex::new(device)),
-            },
-        );
+        let device = Arc::new(Mutex::new(device));
+        self.ranges.insert(place, Range { start, len, device });
         Ok(())
     }
 
     /// The device that has all of `width` bytes at `address`, and the offset into it.
     fn find(&self, address: u64, width: Width) -> Option<(u64, &Mutex<dyn Device>)> {
-        let (&start, range) = self.ranges.range(..=address).next_back()?;
-        let offset = address - start;
+        let after = self.ranges.partition_point(|range| range.start <= address);
+        let range = &self.ranges[after.checked_sub(1)?];
+        let offset = address - range.start;
         let end = offset.checked_add(width.bytes() as u64)?;
         (end <= range.len).then_some((offset, &*range.device))
     }
@@ -105,7 +101,7 @@ impl Bus {
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
-            .entries(self.ranges.iter().map(|(start, range)| (start, range.len)))
+            .entries(self.ranges.iter().map(|range| (range.start, range.len)))
             .finish()
     }
 }

@@ -99,7 +99,7 @@ fn error(what: &'static str, source: io::Error) -> SetUpError {
 impl VmHandle {
     /// Has every vCPU that is made from now on note the pages that it writes in a ring of so many
     /// entries, instead of the bitmap; for slots whose log is on ([`log_dirty`](Self::log_dirty)).
-    /// A vCPU whose ring is full exits with `KVM_EXIT_DIRTY_RING_FULL` until it is harvested.
+    /// A vCPU whose ring is full exits with [`Exit::DirtyRingFull`](crate::trap::Exit::DirtyRingFull) until it is harvested.
     ///
     /// # Errors
     /// `EINVAL` for a number that is no power of two, below 1024 (KVM keeps some hundred entries in

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod dirty_ring;
+mod exit;
 pub mod file;
 pub mod kvm;
 pub mod memfd;

@@ -80,8 +80,17 @@ pub fn dispatch(exit: Exit, buses: &Buses) -> Reply {
         | Exit::MemoryFault { .. }
         | Exit::Hypercall { .. }
         | Exit::IoapicEoi { .. }
-        | Exit::Exception
-        | Exit::TprAccess
+        | Exit::Exception { .. }
+        | Exit::SetTpr
+        | Exit::TprAccess { .. }
+        | Exit::DirtyRingFull
+        | Exit::ApResetHold
+        | Exit::BusLock
+        | Exit::Notify { .. }
+        | Exit::Hyperv { .. }
+        | Exit::Xen { .. }
+        | Exit::Tdx { .. }
+        | Exit::Unknown { .. }
         | Exit::Other { .. } => Reply::Stop(Stop::Unexpected(exit)),
     }
 }
@@ -211,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_no_device_has_is_unclaimed_whatever_its_width() {
-        for width in [Width::Byte, Width::Word, Width::Double] {
+        for width in Width::ALL {
             assert_eq!(
                 dispatch(
                     Exit::IoOut {

@@ -1,49 +1,9 @@
 //! An exit, owned and `Copy`: everything that KVM said, and nothing borrowed from it
 //! (`Documentation/virt/kvm/api.rst`, section 5, "The kvm_run structure").
 
+use super::Width;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-
-/// How many bytes an access is wide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Width {
-    /// 1 byte.
-    Byte,
-    /// 2 bytes.
-    Word,
-    /// 4 bytes.
-    Double,
-    /// 8 bytes; memory only, ports have no such width.
-    Quad,
-}
-
-impl Width {
-    /// The width of so many bytes, if there is one.
-    pub const fn from_bytes(bytes: usize) -> Option<Width> {
-        Some(match bytes {
-            1 => Width::Byte,
-            2 => Width::Word,
-            4 => Width::Double,
-            8 => Width::Quad,
-            _ => return None,
-        })
-    }
-
-    /// Bytes.
-    pub const fn bytes(self) -> usize {
-        match self {
-            Width::Byte => 1,
-            Width::Word => 2,
-            Width::Double => 4,
-            Width::Quad => 8,
-        }
-    }
-
-    /// The bits of a 64-bit value that an access of this width has.
-    pub const fn mask(self) -> u64 {
-        u64::MAX >> (64 - 8 * self.bytes())
-    }
-}
 
 /// Why the guest stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +68,8 @@ pub enum Exit {
     FailEntry {
         /// The processor's own reason.
         reason: u64,
+        /// Which of the host's processors.
+        processor: u32,
     },
     /// A breakpoint or single step that the VMM asked for.
     Debug {
@@ -122,6 +84,8 @@ pub enum Exit {
     MsrRead {
         /// The register's number.
         index: u32,
+        /// Why KVM asks: `KVM_MSR_EXIT_REASON_*`.
+        why: u32,
     },
     /// `wrmsr` to a register that the VMM answers for.
     MsrWrite {
@@ -129,11 +93,15 @@ pub enum Exit {
         index: u32,
         /// The value.
         value: u64,
+        /// Why KVM asks: `KVM_MSR_EXIT_REASON_*`.
+        why: u32,
     },
-    /// The guest asked to be shut down or reset through a paravirtual interface.
+    /// The guest asked to be shut down or reset through a paravirtual interface, or crashed.
     SystemEvent {
         /// `KVM_SYSTEM_EVENT_*`.
         kind: u32,
+        /// The first word that came with it; 0 without one.
+        data: u64,
     },
     /// A guest access for which the host has no memory to give.
     MemoryFault {
@@ -141,11 +109,15 @@ pub enum Exit {
         address: u64,
         /// How many bytes.
         bytes: u64,
+        /// `KVM_MEMORY_EXIT_FLAG_*`.
+        flags: u64,
     },
     /// `vmcall` with a number that KVM passes on.
     Hypercall {
         /// The number.
         number: u64,
+        /// The first of its arguments; those that x86's KVM passes on have no more.
+        arguments: [u64; 3],
     },
     /// End of an interrupt, where the I/O interrupt controller is the VMM's.
     IoapicEoi {
@@ -153,163 +125,212 @@ pub enum Exit {
         vector: u8,
     },
     /// An exception that KVM passes on.
-    Exception,
+    Exception {
+        /// Its vector.
+        vector: u32,
+        /// Its error code, zero for vectors without one.
+        error_code: u32,
+    },
     /// The guest can take an interrupt now, as the VMM asked to be told.
     IrqWindowOpen,
     /// A signal came for the thread.
     Interrupted,
+    /// The guest changed its task priority, as the VMM asked to be told.
+    SetTpr,
     /// The guest touched the task priority register, as the VMM asked to be told.
-    TprAccess,
+    TprAccess {
+        /// Guest-virtual address of the instruction.
+        rip: u64,
+        /// Whether it writes.
+        write: bool,
+    },
     /// A non-maskable interrupt of the host's.
     Nmi,
-    /// A reason that this program has no name for.
+    /// The ring in which this vCPU notes the pages that it writes is (almost) full.
+    DirtyRingFull,
+    /// An encrypted guest's processor waits for its start (SEV-ES).
+    ApResetHold,
+    /// The guest locked the whole bus, as the VMM asked to be told: a locked access across two cache
+    /// lines, or to memory that is not cached.
+    BusLock,
+    /// The guest takes no interrupts for longer than the VMM said, so it may never again.
+    Notify {
+        /// `KVM_NOTIFY_*`: bit 0 says that its state is lost.
+        flags: u32,
+    },
+    /// A request that Hyper-V would answer.
+    Hyperv {
+        /// `KVM_EXIT_HYPERV_*`.
+        kind: u32,
+    },
+    /// A hypercall that Xen would answer.
+    Xen {
+        /// `KVM_EXIT_XEN_*`.
+        kind: u32,
+    },
+    /// A call of an encrypted guest's (TDX).
+    Tdx {
+        /// The number of the call.
+        number: u64,
+    },
+    /// The processor exited for a reason that KVM has no name for.
+    Unknown {
+        /// The processor's own reason.
+        reason: u64,
+    },
+    /// A reason that x86 does not have, or an access of a width that it does not have.
     Other {
         /// `KVM_EXIT_*`.
         reason: u32,
     },
 }
 
-/// The kind of an exit, by which exits are counted.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "each is the Exit of its name")]
-pub enum Reason {
-    IoOut,
-    IoIn,
-    IoString,
-    MmioRead,
-    MmioWrite,
-    Hlt,
-    Shutdown,
-    InternalError,
-    FailEntry,
-    Debug,
-    MsrRead,
-    MsrWrite,
-    SystemEvent,
-    MemoryFault,
-    Hypercall,
-    IoapicEoi,
-    Exception,
-    IrqWindowOpen,
-    Interrupted,
-    TprAccess,
-    Nmi,
-    Other,
+/// Makes [`Reason`]: a kind for each [`Exit`], with its name.
+macro_rules! reasons {
+    ($($reason:ident $name:literal,)*) => {
+        /// The kind of an exit, by which exits are counted.
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[expect(missing_docs, reason = "each is the Exit of its name")]
+        pub enum Reason {
+            $($reason,)*
+        }
+
+        impl Reason {
+            /// Every kind, each at its own place: `ALL[reason as usize]`.
+            pub const ALL: [Reason; Reason::COUNT] = [$(Reason::$reason,)*];
+
+            /// How many kinds there are.
+            pub const COUNT: usize = Reason::Other as usize + 1;
+
+            /// The name, much as KVM's documentation has it in upper case after `KVM_EXIT_`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Reason::$reason => $name,)*
+                }
+            }
+        }
+
+        impl Exit {
+            /// The exit's kind.
+            pub const fn reason(&self) -> Reason {
+                match self {
+                    $(Exit::$reason { .. } => Reason::$reason,)*
+                }
+            }
+        }
+    };
 }
 
-impl Reason {
-    /// How many kinds there are.
-    pub const COUNT: usize = Reason::Other as usize + 1;
-
-    /// The name, as KVM's documentation has it in upper case after `KVM_EXIT_`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Reason::IoOut => "io out",
-            Reason::IoIn => "io in",
-            Reason::IoString => "io string",
-            Reason::MmioRead => "mmio read",
-            Reason::MmioWrite => "mmio write",
-            Reason::Hlt => "hlt",
-            Reason::Shutdown => "shutdown",
-            Reason::InternalError => "internal error",
-            Reason::FailEntry => "fail entry",
-            Reason::Debug => "debug",
-            Reason::MsrRead => "rdmsr",
-            Reason::MsrWrite => "wrmsr",
-            Reason::SystemEvent => "system event",
-            Reason::MemoryFault => "memory fault",
-            Reason::Hypercall => "hypercall",
-            Reason::IoapicEoi => "ioapic eoi",
-            Reason::Exception => "exception",
-            Reason::IrqWindowOpen => "irq window",
-            Reason::Interrupted => "interrupted",
-            Reason::TprAccess => "tpr access",
-            Reason::Nmi => "nmi",
-            Reason::Other => "other",
-        }
-    }
+reasons! {
+    IoOut "io out",
+    IoIn "io in",
+    IoString "io string",
+    MmioRead "mmio read",
+    MmioWrite "mmio write",
+    Hlt "hlt",
+    Shutdown "shutdown",
+    InternalError "internal error",
+    FailEntry "fail entry",
+    Debug "debug",
+    MsrRead "rdmsr",
+    MsrWrite "wrmsr",
+    SystemEvent "system event",
+    MemoryFault "memory fault",
+    Hypercall "hypercall",
+    IoapicEoi "ioapic eoi",
+    Exception "exception",
+    IrqWindowOpen "irq window",
+    Interrupted "interrupted",
+    SetTpr "set tpr",
+    TprAccess "tpr access",
+    Nmi "nmi",
+    DirtyRingFull "dirty ring full",
+    ApResetHold "ap reset hold",
+    BusLock "bus lock",
+    Notify "notify",
+    Hyperv "hyper-v",
+    Xen "xen",
+    Tdx "tdx",
+    Unknown "unknown",
+    Other "other",
 }
 
-impl Exit {
-    /// The exit's kind.
-    pub const fn reason(&self) -> Reason {
-        match self {
-            Exit::IoOut { .. } => Reason::IoOut,
-            Exit::IoIn { .. } => Reason::IoIn,
-            Exit::IoString { .. } => Reason::IoString,
-            Exit::MmioRead { .. } => Reason::MmioRead,
-            Exit::MmioWrite { .. } => Reason::MmioWrite,
-            Exit::Hlt => Reason::Hlt,
-            Exit::Shutdown => Reason::Shutdown,
-            Exit::InternalError { .. } => Reason::InternalError,
-            Exit::FailEntry { .. } => Reason::FailEntry,
-            Exit::Debug { .. } => Reason::Debug,
-            Exit::MsrRead { .. } => Reason::MsrRead,
-            Exit::MsrWrite { .. } => Reason::MsrWrite,
-            Exit::SystemEvent { .. } => Reason::SystemEvent,
-            Exit::MemoryFault { .. } => Reason::MemoryFault,
-            Exit::Hypercall { .. } => Reason::Hypercall,
-            Exit::IoapicEoi { .. } => Reason::IoapicEoi,
-            Exit::Exception => Reason::Exception,
-            Exit::IrqWindowOpen => Reason::IrqWindowOpen,
-            Exit::Interrupted => Reason::Interrupted,
-            Exit::TprAccess => Reason::TprAccess,
-            Exit::Nmi => Reason::Nmi,
-            Exit::Other { .. } => Reason::Other,
-        }
-    }
+/// What KVM calls the reasons that are other architectures', for who meets one all the same.
+const fn foreign_name(reason: u32) -> Option<&'static str> {
+    Some(match reason {
+        13 => "s390 sieic",
+        14 => "s390 reset",
+        15 => "dcr, of powerpc",
+        18 => "osi, of powerpc",
+        19 => "papr hcall, of powerpc",
+        20 => "s390 ucontrol",
+        21 => "watchdog, of powerpc",
+        22 => "s390 tsch",
+        23 => "epr, of powerpc",
+        25 => "s390 stsi",
+        28 => "arm nisv",
+        35 => "riscv sbi",
+        36 => "riscv csr",
+        38 => "loongarch iocsr",
+        41 => "arm sea",
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.reason().name();
         match *self {
-            Exit::IoOut { port, width, value } => write!(
-                f,
-                "{name}: port {port:#x}, {} byte, value {value:#x}",
-                width.bytes()
-            ),
-            Exit::IoIn { port, width } => {
-                write!(f, "{name}: port {port:#x}, {} byte", width.bytes())
+            Exit::IoOut { port, width, value } => {
+                write!(f, "{name}: port {port:#x}, {width}, value {value:#x}")
             }
+            Exit::IoIn { port, width } => write!(f, "{name}: port {port:#x}, {width}"),
             Exit::IoString {
                 port, width, count, ..
-            } => write!(
-                f,
-                "{name}: port {port:#x}, {count} × {} byte",
-                width.bytes()
-            ),
-            Exit::MmioRead { address, width } => write!(
-                f,
-                "{name}: guest-physical {address:#x}, {} byte",
-                width.bytes()
-            ),
+            } => write!(f, "{name}: port {port:#x}, {count} × {width}"),
+            Exit::MmioRead { address, width } => {
+                write!(f, "{name}: guest-physical {address:#x}, {width}")
+            }
             Exit::MmioWrite {
                 address,
                 width,
                 value,
-            } => {
-                write!(
-                    f,
-                    "{name}: guest-physical {address:#x}, {} byte, value {value:#x}",
-                    width.bytes()
-                )
-            }
+            } => write!(
+                f,
+                "{name}: guest-physical {address:#x}, {width}, value {value:#x}"
+            ),
             Exit::InternalError { suberror, .. } => write!(f, "{name}: suberror {suberror}"),
-            Exit::FailEntry { reason } => write!(f, "{name}: hardware reason {reason:#x}"),
+            Exit::FailEntry { reason, processor } => write!(
+                f,
+                "{name}: hardware reason {reason:#x} on the host's processor {processor}"
+            ),
             Exit::Debug { exception, pc, .. } => {
                 write!(f, "{name}: exception {exception} at {pc:#x}")
             }
-            Exit::MsrRead { index } => write!(f, "{name} {index:#x}"),
-            Exit::MsrWrite { index, value } => write!(f, "{name} {index:#x}, value {value:#x}"),
-            Exit::SystemEvent { kind } => write!(f, "{name} {kind}"),
-            Exit::MemoryFault { address, bytes } => {
-                write!(f, "{name}: guest-physical {address:#x}, {bytes} byte")
+            Exit::MsrRead { index, .. } => write!(f, "{name} {index:#x}"),
+            Exit::MsrWrite { index, value, .. } => write!(f, "{name} {index:#x}, value {value:#x}"),
+            Exit::SystemEvent { kind, data } => write!(f, "{name} {kind}, data {data:#x}"),
+            Exit::MemoryFault { address, bytes, .. } => {
+                write!(f, "{name}: guest-physical {address:#x}, {bytes} bytes")
             }
-            Exit::Hypercall { number } => write!(f, "{name} {number}"),
+            Exit::Hypercall { number, .. } => write!(f, "{name} {number}"),
             Exit::IoapicEoi { vector } => write!(f, "{name}: vector {vector}"),
-            Exit::Other { reason } => write!(f, "KVM exit reason {reason}"),
+            Exit::Exception { vector, error_code } => {
+                write!(f, "{name}: vector {vector}, error code {error_code:#x}")
+            }
+            Exit::TprAccess { rip, write } => {
+                let access = if write { "write" } else { "read" };
+                write!(f, "{name}: {access} at {rip:#x}")
+            }
+            Exit::Notify { flags } => write!(f, "{name}: flags {flags:#x}"),
+            Exit::Hyperv { kind } | Exit::Xen { kind } => write!(f, "{name}: kind {kind}"),
+            Exit::Tdx { number } => write!(f, "{name}: call {number:#x}"),
+            Exit::Unknown { reason } => write!(f, "{name}: hardware reason {reason:#x}"),
+            Exit::Other { reason } => match foreign_name(reason) {
+                Some(foreign) => write!(f, "KVM exit reason {reason}: {foreign}"),
+                None => write!(f, "KVM exit reason {reason}"),
+            },
             _ => f.write_str(name),
         }
     }

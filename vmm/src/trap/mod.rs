@@ -12,10 +12,12 @@ mod observer;
 pub mod recording;
 mod report;
 mod statistics;
+mod width;
 
 pub use dispatch::{Reply, Stop, dispatch};
-pub use exit::{Exit, Reason, Width};
+pub use exit::{Exit, Reason};
 pub use log::{Entry, TrapLog, trapped_instruction};
 pub use observer::Observer;
 pub use report::{Report, disassemble, paging_of};
-pub use statistics::{Statistics, Summary};
+pub use statistics::{Statistics, Summary, Tally};
+pub use width::Width;

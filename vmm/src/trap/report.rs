@@ -126,7 +126,7 @@ impl fmt::Display for Report {
             write!(f, " {byte:02x}")?;
         }
         if self.code.is_empty() {
-            write!(f, " not readable: nothing is mapped there")?;
+            write!(f, " not readable: no memory is there")?;
         }
         writeln!(f)?;
         let rows: [[(&str, u64); 4]; 5] = [

@@ -23,6 +23,59 @@ pub struct Statistics {
     tick_ns: f64,
 }
 
+/// How many exits a [`Tally`] notes before it files them.
+const NOTES: usize = 64;
+
+/// Makes [`Statistics`] as exits happen.
+///
+/// Filing an exit under its kind and time touches memory in many places, and on the way through the
+/// kernel the caches have forgotten most of them. So exits are only noted, one after the other, and
+/// filed many at a time.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// Those that were filed.
+    statistics: Statistics,
+    notes: [(u64, Reason); NOTES],
+    noted: usize,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            statistics: Statistics::default(),
+            notes: [(0, Reason::Other); NOTES],
+            noted: 0,
+        }
+    }
+}
+
+impl Tally {
+    /// Notes one exit, in ticks: how long the guest ran before it, and how long it took to handle.
+    #[inline]
+    pub fn record(&mut self, reason: Reason, in_kvm: u64, handling: u64) {
+        self.statistics.in_kvm_ticks += in_kvm;
+        self.notes[self.noted] = (handling, reason);
+        self.noted += 1;
+        if self.noted == NOTES {
+            self.file();
+        }
+    }
+
+    #[cold]
+    fn file(&mut self) {
+        for (handling, reason) in &self.notes[..self.noted] {
+            self.statistics.file(*reason, *handling);
+        }
+        self.noted = 0;
+    }
+
+    /// All of them.
+    pub fn finish(mut self) -> Statistics {
+        self.file();
+        self.statistics
+    }
+}
+
 /// No exits yet, and a tick for a nanosecond.
 impl Default for Statistics {
     fn default() -> Statistics {
@@ -55,10 +108,9 @@ pub struct Summary {
 const LONGEST_TICKS: u64 = 1 << 38;
 
 impl Statistics {
-    /// Records one exit, in ticks: how long the guest ran before it, and how long it took to handle.
-    pub fn record(&mut self, reason: Reason, in_kvm: u64, handling: u64) {
+    /// Files one exit, which took so many ticks to handle.
+    fn file(&mut self, reason: Reason, handling: u64) {
         self.counts[reason as usize] += 1;
-        self.in_kvm_ticks += in_kvm;
         self.in_vmm_ticks += handling;
         // Two significant digits: a histogram of 14 KiB.
         let histogram = self.handling[reason as usize].get_or_insert_with(|| {
@@ -77,7 +129,7 @@ impl Statistics {
 
     /// Adds another vCPU's exits, of the same machine and time.
     pub fn add(&mut self, other: &Statistics) {
-        for reason in ALL {
+        for reason in Reason::ALL {
             self.counts[reason as usize] += other.count(reason);
             match (
                 &mut self.handling[reason as usize],
@@ -137,7 +189,7 @@ impl Statistics {
 
     /// A row for each kind that occurred, the most frequent first.
     pub fn summaries(&self) -> Vec<Summary> {
-        let mut rows: Vec<Summary> = ALL
+        let mut rows: Vec<Summary> = Reason::ALL
             .into_iter()
             .filter_map(|reason| {
                 let histogram = self.handling[reason as usize].as_ref()?;
@@ -155,42 +207,18 @@ impl Statistics {
     }
 }
 
-const ALL: [Reason; Reason::COUNT] = [
-    Reason::IoOut,
-    Reason::IoIn,
-    Reason::IoString,
-    Reason::MmioRead,
-    Reason::MmioWrite,
-    Reason::Hlt,
-    Reason::Shutdown,
-    Reason::InternalError,
-    Reason::FailEntry,
-    Reason::Debug,
-    Reason::MsrRead,
-    Reason::MsrWrite,
-    Reason::SystemEvent,
-    Reason::MemoryFault,
-    Reason::Hypercall,
-    Reason::IoapicEoi,
-    Reason::Exception,
-    Reason::IrqWindowOpen,
-    Reason::Interrupted,
-    Reason::TprAccess,
-    Reason::Nmi,
-    Reason::Other,
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn exits_are_counted_by_kind_and_their_times_summed() {
-        let mut statistics = Statistics::default();
+        let mut tally = Tally::default();
         for handling in [100, 200, 300] {
-            statistics.record(Reason::IoOut, 1000, handling);
+            tally.record(Reason::IoOut, 1000, handling);
         }
-        statistics.record(Reason::Hlt, 5, 0);
+        tally.record(Reason::Hlt, 5, 0);
+        let statistics = tally.finish();
         assert_eq!(
             (
                 statistics.count(Reason::IoOut),
@@ -216,11 +244,11 @@ mod tests {
 
     #[test]
     fn a_tick_is_worth_what_the_clock_says() {
-        let mut statistics = Statistics::default();
-        statistics.record(Reason::IoOut, 3000, 600);
-        let mut other = statistics.clone();
-        other.record(Reason::Hlt, 300, 30);
-        statistics.add(&other);
+        let mut tally = Tally::default();
+        tally.record(Reason::IoOut, 3000, 600);
+        let mut statistics = tally.clone().finish();
+        tally.record(Reason::Hlt, 300, 30);
+        statistics.add(&tally.finish());
         statistics.calibrate(3, Duration::from_nanos(1));
         assert_eq!(
             (statistics.total(), statistics.count(Reason::IoOut)),
@@ -233,11 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_has_its_place() {
-        assert!(
-            ALL.iter()
-                .enumerate()
-                .all(|(index, reason)| *reason as usize == index)
-        );
+    fn no_exit_is_lost_between_two_filings() {
+        for exits in [0, 1, NOTES, NOTES + 1, 10 * NOTES] {
+            let mut tally = Tally::default();
+            (0..exits).for_each(|_| tally.record(Reason::IoIn, 2, 3));
+            let statistics = tally.finish();
+            let count = exits as u64;
+            assert_eq!(statistics.count(Reason::IoIn), count);
+            assert_eq!(statistics.in_kvm(), Duration::from_nanos(2 * count));
+            assert_eq!(statistics.in_vmm(), Duration::from_nanos(3 * count));
+        }
     }
 }

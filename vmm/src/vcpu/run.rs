@@ -6,7 +6,7 @@ use crate::memory::GuestMemory;
 use crate::sys::clock;
 use crate::sys::signal::{self, Alarm};
 use crate::sys::vcpu::Vcpu;
-use crate::trap::{Exit, Observer, Reply, Report, Statistics, Stop, dispatch};
+use crate::trap::{Exit, Observer, Reply, Report, Statistics, Stop, Tally, dispatch};
 use crate::vm::{End, Limits, Unclaimed, VmError};
 use kvm_bindings::kvm_regs;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,36 +40,37 @@ pub(crate) enum Left {
 }
 
 impl Run<'_> {
-    /// Runs a vCPU until it or another ends the machine; its exits are recorded in `statistics`.
+    /// Runs a vCPU until it or another ends the machine; how that was, and its exits.
     pub(crate) fn vcpu<O: Observer>(
         &self,
         vcpu: &mut Vcpu,
         observer: &mut O,
-        statistics: &mut Statistics,
-    ) -> Result<Left, VmError> {
+    ) -> (Result<Left, VmError>, Statistics) {
+        let mut tally = Tally::default();
         vcpu.sync_registers(O::WANTS_REGISTERS);
         // In this order, for a kick before there is a handler would end the process.
         let _interruptible = vcpu.interruptible();
         let entered = self.control.enter();
         let alarm = self.limits.time.map(Alarm::after).transpose();
         let left = match alarm {
-            Ok(_alarm) => self.cycle(vcpu, observer, statistics, || entered.pause()),
+            Ok(_alarm) => self.cycle(vcpu, observer, &mut tally, || entered.pause()),
             Err(error) => Err(VmError::Timer(error)),
         };
-        match left {
+        let left = match left {
             // The first one's end is the machine's.
             Ok(Left::Ended(..)) | Err(_) if self.vcpus > 1 && !self.control.end() => {
                 Ok(Left::Asked)
             }
             left => left,
-        }
+        };
+        (left, tally.finish())
     }
 
     fn cycle<O: Observer>(
         &self,
         vcpu: &mut Vcpu,
         observer: &mut O,
-        statistics: &mut Statistics,
+        tally: &mut Tally,
         pause: impl Fn(),
     ) -> Result<Left, VmError> {
         let mut exits = 0;
@@ -95,7 +96,7 @@ impl Run<'_> {
             let stop = self.handle(vcpu, exit, observer);
             let handled = clock::ticks();
             // Counters of two processors can differ by a few ticks.
-            statistics.record(
+            tally.record(
                 exit.reason(),
                 exited.saturating_sub(resumed),
                 handled.saturating_sub(exited),
