@@ -140,13 +140,16 @@ fn memory_that_is_not_there_is_named_with_what_was_touched() {
         matches!(stop, Stop::Unclaimed(exit) if push(&exit)),
         "{stop}"
     );
-    // An instruction cannot be fetched from a device.
+    // An instruction cannot be fetched from a device: KVM gives up, or the processor raises #UD, and
+    // the guest's handler looks for the instruction there.
     let (stop, outcome) = attack("outside-jump").expect("KVM is here");
+    let fetch = |exit: &Exit| matches!(exit, Exit::MmioRead { address, .. } if (HOLE..HOLE_END).contains(address));
     assert!(
-        matches!(stop, Stop::InternalError(Exit::InternalError { .. })),
+        matches!(stop, Stop::InternalError(_))
+            || matches!(stop, Stop::Unclaimed(exit) if fetch(&exit)),
         "{stop}"
     );
-    assert_eq!(outcome.report.expect("what it was doing").code, [0; 0]);
+    assert!(outcome.report.is_some());
 }
 
 #[test]
@@ -160,6 +163,9 @@ fn tables_that_point_to_themselves_are_walked_to_their_end() {
         "{stop}"
     );
     let report = outcome.report.expect("what it was doing");
+    if report.is_of_reset() {
+        return assert!(report.to_string().contains("--trace"), "{report}");
+    }
     let [of_rip, _] = report.walks.as_ref().expect("paging is on");
     assert_eq!(of_rip.steps().len(), 4, "{report}");
     let tables = of_rip.steps().iter().map(|step| step.table.0);
@@ -175,6 +181,10 @@ fn a_fault_that_cannot_be_delivered_is_a_triple_fault() {
         let (stop, outcome) = attack(name).expect("KVM is here");
         assert_eq!(stop, Stop::TripleFault, "{name}");
         let report = outcome.report.expect("what it was doing");
+        if report.is_of_reset() {
+            assert!(report.to_string().contains("--trace"), "{report}");
+            continue;
+        }
         assert_eq!(
             report.instruction.as_deref(),
             Some("ud2"),

@@ -109,11 +109,11 @@ pub enum MemoryError {
     /// Memory that cannot become an image.
     #[error("cannot freeze guest memory into an image: {source}; {}", match source.raw_os_error() {
         Some(libc::EBUSY) => "a machine or a clone of the memory still uses it: drop that first",
-        Some(libc::EOPNOTSUPP) => "it is a copy of an image, or of huge pages: freeze fresh memory of ordinary pages",
+        Some(libc::EOPNOTSUPP) => "it is made up of huge pages: freeze memory of ordinary ones",
         _ => "the kernel must know memory files with seals (Linux 3.17)",
     })]
     Freeze {
-        /// `EBUSY` while it is in use, `EOPNOTSUPP` for copies and huge pages, or the system call's.
+        /// `EBUSY` while it is in use, `EOPNOTSUPP` for huge pages, or the system call's.
         source: io::Error,
     },
     /// A file of `/proc` about this process's memory.
@@ -224,6 +224,11 @@ impl GuestMemory {
     /// Whose pages it began with.
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// Whether there are other handles to it.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.balloon) > 1
     }
 
     /// What it is made up of.

@@ -13,8 +13,9 @@
 //! (`man 2 fcntl`, `F_SEAL_WRITE`), which it refuses as long as anybody could still write there.
 
 use super::guest::{MemoryError, Origin};
-use super::{Gpa, GuestMemory, Layout, Pages};
+use super::{Gpa, GuestMemory, Layout, PAGE_BYTES, Pages};
 use crate::sys::memfd;
+use crate::sys::pagemap::{self, Pagemap};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -45,13 +46,23 @@ pub struct MemoryImage {
 impl GuestMemory {
     /// Makes an image of this memory, which must be the only handle to it.
     ///
+    /// Memory that began as an image itself becomes one of its own: what both images hold is copied,
+    /// for the kernel shares pages of one file only.
+    ///
     /// # Errors
     /// [`MemoryError::Freeze`]: a clone of this memory is alive, so that somebody could still write
-    /// there; or it is a copy of an image itself, or of huge pages.
+    /// there; or it is made up of huge pages.
     pub fn freeze(self) -> Result<MemoryImage, MemoryError> {
         let freeze = |source| MemoryError::Freeze { source };
-        if self.origin() == Origin::Image || self.pages() == Pages::Huge {
-            return Err(freeze(io::Error::from_raw_os_error(libc::EOPNOTSUPP)));
+        let refused = |errno| Err(freeze(io::Error::from_raw_os_error(errno)));
+        if self.pages() == Pages::Huge {
+            return refused(libc::EOPNOTSUPP);
+        }
+        if self.origin() == Origin::Image {
+            return match self.is_shared() {
+                true => refused(libc::EBUSY),
+                false => self.copied()?.freeze(),
+            };
         }
         let layout = Arc::new(self.layout().clone());
         let file = |region: &vm_memory::GuestRegionMmap<()>| {
@@ -69,6 +80,37 @@ impl GuestMemory {
             memfd::seal(file).map_err(freeze)?;
         }
         Ok(MemoryImage { layout, files })
+    }
+
+    /// Fresh memory of the same contents. Only pages that are not all zeros take memory there.
+    fn copied(&self) -> Result<GuestMemory, MemoryError> {
+        let copy = GuestMemory::with_layout(self.layout().clone(), Pages::Small)?;
+        let proc = |source| MemoryError::Proc {
+            path: pagemap::PATH.into(),
+            source,
+        };
+        let pagemap = Pagemap::open().map_err(proc)?;
+        let mut page = [0; PAGE_BYTES as usize];
+        for (slot, region) in self.slots().zip(self.inner().iter()) {
+            let file = region.file_offset().expect("every region has a file");
+            let held = memfd::data(file.file(), slot.bytes);
+            let held = held.map_err(|source| MemoryError::Freeze { source })?;
+            let count = (slot.bytes / PAGE_BYTES) as usize;
+            let states = pagemap.pages(slot.hva, count).map_err(proc)?;
+            for (offset, state) in (0..).step_by(PAGE_BYTES as usize).zip(states) {
+                // Neither this memory's own nor the image's: zeros, and reading them would take pages.
+                let is_there = state.is_present() || state.is_swapped();
+                if !is_there && !held.iter().any(|range| range.contains(&offset)) {
+                    continue;
+                }
+                let address = Gpa(slot.gpa.0 + offset);
+                self.read(address, &mut page)?;
+                if page.iter().any(|byte| *byte != 0) {
+                    copy.write(address, &page)?;
+                }
+            }
+        }
+        Ok(copy)
     }
 }
 
@@ -109,7 +151,7 @@ impl MemoryImage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{PAGE_BYTES, Region};
+    use crate::memory::Region;
 
     #[test]
     fn an_image_never_changes() {
@@ -140,10 +182,40 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_does_not_freeze() {
-        let image = GuestMemory::new(PAGE_BYTES).unwrap().freeze().unwrap();
-        let error = image.memory().unwrap().freeze().unwrap_err();
-        assert!(error.to_string().contains("a copy of an image"), "{error}");
+    fn a_copy_freezes_into_an_image_of_its_own() {
+        let memory = GuestMemory::new(8 * PAGE_BYTES).unwrap();
+        for page in [1, 2, 3] {
+            memory.write(Gpa(page * PAGE_BYTES), b"image").unwrap();
+        }
+        let first = memory.freeze().unwrap();
+        let copy = first.memory().unwrap();
+        copy.write(Gpa(2 * PAGE_BYTES), b"wrote").unwrap();
+        copy.write(Gpa(6 * PAGE_BYTES), b"fresh").unwrap();
+        copy.release(Gpa(3 * PAGE_BYTES), PAGE_BYTES).unwrap();
+        let user = copy.clone();
+        let error = copy.freeze().unwrap_err();
+        assert!(error.to_string().contains("still uses it"), "{error}");
+        let second = user.freeze().unwrap();
+        // The page that was given back is a hole, and so is what nobody touched.
+        let page = |number: u64| Gpa(number * PAGE_BYTES)..Gpa((number + 1) * PAGE_BYTES);
+        assert_eq!(
+            second.held().unwrap(),
+            [page(1).start..page(2).end, page(6)]
+        );
+        let (before, after) = (first.memory().unwrap(), second.memory().unwrap());
+        let text = |memory: &GuestMemory, page: u64| {
+            memory
+                .read_value::<[u8; 5]>(Gpa(page * PAGE_BYTES))
+                .unwrap()
+        };
+        let all = |memory| [1, 2, 3, 6].map(|page| text(memory, page));
+        assert_eq!(all(&before), [*b"image", *b"image", *b"image", [0; 5]]);
+        assert_eq!(all(&after), [*b"image", *b"wrote", [0; 5], *b"fresh"]);
+        // And so on.
+        after.write(Gpa(0), b"third").unwrap();
+        let third = after.freeze().unwrap().memory().unwrap();
+        assert_eq!(text(&third, 0), *b"third");
+        assert_eq!(text(&third, 6), *b"fresh");
     }
 
     #[test]

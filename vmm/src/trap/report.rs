@@ -34,6 +34,9 @@ pub struct Report {
 /// How many words of the stack are shown.
 const STACK_WORDS: u64 = 8;
 
+/// RIP and the base of the code segment after a reset (SDM vol. 3A, table 11-1).
+const RESET_VECTOR: (u64, u64) = (0xfff0, 0xffff_0000);
+
 impl Report {
     /// Looks at a stopped vCPU. `rip` is where the trouble is, if not where the vCPU stands now (a
     /// guest that reported an exception stands in its handler).
@@ -79,6 +82,13 @@ impl Report {
         })
     }
 
+    /// Whether these are the registers of a processor that was reset: AMD's manual leaves a processor's
+    /// state undefined after a triple fault (vol. 2, 15.14.3), and there KVM resets it before it
+    /// says so. What the guest did last is in a [`TrapLog`](super::TrapLog) only.
+    pub fn is_of_reset(&self) -> bool {
+        (self.registers.rip, self.system.cs.base) == RESET_VECTOR
+    }
+
     /// The privilege level the guest ran at: 0 for its kernel, 3 for its programs; `None` if only
     /// its handler's is known.
     pub fn ring(&self) -> Option<u16> {
@@ -118,6 +128,12 @@ impl fmt::Display for Report {
             Some(ring) => format!("ring {ring}"),
             None => "(other registers are the handler's)".to_owned(),
         };
+        if self.is_of_reset() {
+            writeln!(
+                f,
+                "  KVM has reset the processor meanwhile, as it does on AMD-V: nothing here is the guest's any more (--trace shows its last exits)"
+            )?;
+        }
         let instruction = self.instruction.as_deref();
         let instruction = instruction.unwrap_or("(no valid instruction)");
         writeln!(f, "  rip {:#018x}  {whose}  {instruction}", r.rip)?;
