@@ -102,7 +102,7 @@ pub use cpuset::{Cpuset, CpusetStats};
 pub use devices::{DeviceAccess, DeviceKind, DeviceRule};
 pub use directory::Directory;
 pub use entrance::{Entrance, EntranceError};
-pub use ephemeral::Ephemeral;
+pub use ephemeral::{Ephemeral, PREFIX};
 pub use error::{Error, Result};
 pub use freezer::FreezerState;
 pub use group::Group;
