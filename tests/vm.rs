@@ -137,6 +137,142 @@ fn every_symbol_is_translated() {
     );
 }
 
+/// What the kernel holds for process `pid`: weight and quota, each as its version has it.
+fn share_of(pid: u32) -> (String, String) {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
+    let line = groups
+        .lines()
+        .find(|line| line.contains(&format!("/ringside-{pid}-")))
+        .expect("it has a group of its own");
+    let mut fields = line.splitn(3, ':');
+    let (_, controllers, path) = (fields.next(), fields.next(), fields.next());
+    let mount = match controllers {
+        Some("") => "/sys/fs/cgroup".to_owned(),
+        Some(controllers) => format!("/sys/fs/cgroup/{controllers}"),
+        None => unreachable!("three fields"),
+    };
+    let read = |name: &str| {
+        let path = format!("{mount}{}/{name}", path.unwrap_or_default());
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    match controllers {
+        Some("") => (read("cpu.weight"), read("cpu.max")),
+        _ => (read("cpu.shares"), read("cpu.cfs_quota_us")),
+    }
+}
+
+#[test]
+fn the_share_of_a_machine_changes_while_it_runs() {
+    use std::io::Read;
+    if !has_kvm() {
+        return;
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: making cgroups needs root");
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringside"))
+        .args(["vm", "run", "idle", "--cpu-weight", "50", "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ringside runs");
+    let mut ready = [0; 8];
+    let output = child.stdout.as_mut().expect("piped");
+    output.read_exact(&mut ready).expect("it is ready");
+    let pid = child.id();
+    let is = |weights: [&str; 2], quotas: [&str; 2]| {
+        let (weight, quota) = share_of(pid);
+        let (weight, quota) = (weight.trim(), quota.trim());
+        assert!(weights.contains(&weight), "{weight}");
+        assert!(quotas.contains(&quota), "{quota}");
+    };
+    is(["50", "512"], ["max 100000", "-1"]);
+    let number = pid.to_string();
+    for (line, weights, quotas) in [
+        (
+            &["update", &number, "--cpu-weight", "300"][..],
+            ["300", "3072"],
+            ["max 100000", "-1"],
+        ),
+        (
+            &["update", &number, "--cpus", "0.5"],
+            ["300", "3072"],
+            ["50000 100000", "50000"],
+        ),
+    ] {
+        let updated = vm(line);
+        assert!(updated.status.success(), "{}", text(&updated.stderr));
+        is(weights, quotas);
+    }
+    let senseless = vm(&["update", &number, "--cpu-weight", "0"]);
+    assert_eq!(senseless.status.code(), Some(1));
+    is(["300", "3072"], ["50000 100000", "50000"]);
+    drop(child.stdin.take());
+    assert!(child.wait().expect("a child").success());
+    let gone = vm(&["update", &number, "--cpus", "1"]);
+    assert_eq!(gone.status.code(), Some(1));
+    let nothing = vm(&["update", "1"]);
+    assert_eq!(nothing.status.code(), Some(2));
+}
+
+#[test]
+fn every_view_has_a_form_for_machines() {
+    if !has_kvm() {
+        return;
+    }
+    let list: Value = serde_json::from_slice(&vm(&["list", "--json"]).stdout).expect("JSON");
+    let count = list.as_array().map(Vec::len);
+    assert_eq!(count, Some(ringside_guest::PROGRAMS.len()));
+    let run = vm(&["run", "hello", "--json", "--trace", "1"]);
+    assert!(text(&run.stdout).starts_with("Hello from ring 3"));
+    let run: Value = serde_json::from_slice(&run.stderr).expect("JSON");
+    assert_eq!(run["total"], 2);
+    assert_eq!(run["trace"][0]["instruction"], "out dx,al");
+    assert_eq!(run["trace"].as_array().map(Vec::len), Some(1));
+    let bad = vm(&["run", "attack", "null", "--json"]);
+    assert_eq!(bad.status.code(), Some(1));
+    let bad: Value = serde_json::from_slice(&bad.stderr).expect("JSON");
+    assert!(bad["report"].as_str().expect("a report").contains("rip"));
+    let walk = vm(&["walk", "hello", "--at", "0x200000", "--shadow", "--json"]);
+    let walk: Value = serde_json::from_slice(&walk.stdout).expect("JSON");
+    assert_eq!(walk["shadow"]["references"], 4);
+    let walk = vm(&["walk", "hello", "--at", "0", "--shadow", "--json"]);
+    let walk: Value = serde_json::from_slice(&walk.stdout).expect("JSON");
+    let why = walk["shadow"]["not_merged"].as_str();
+    assert!(why.expect("why").contains("not present"), "{walk:#}");
+}
+
+#[test]
+fn a_machine_has_as_many_processors_as_it_is_told_to() {
+    if !has_kvm() {
+        return;
+    }
+    let output = vm(&["run", "smp", "--vcpus", "3", "--quiet"]);
+    assert!(text(&output.stdout).starts_with("processors 3\n"));
+    let many = vm(&["run", "hello", "--vcpus", "99"]);
+    assert!(!many.status.success());
+    assert!(text(&many.stderr).contains("1 to 8"));
+}
+
+#[test]
+fn what_is_piped_has_no_colours() {
+    if !has_kvm() {
+        return;
+    }
+    for line in [
+        &["walk", "hello", "--at", "0", "--shadow"][..],
+        &["exits", "hello"],
+        &["translate", "hello"],
+        &["run", "attack", "opcode", "--trace"],
+        &["map", "hello"],
+    ] {
+        let output = vm(line);
+        for stream in [&output.stdout, &output.stderr] {
+            assert!(!stream.contains(&0x1b), "{line:?}: {}", text(stream));
+        }
+    }
+}
+
 #[test]
 fn what_is_no_program_says_why() {
     if !has_kvm() {

@@ -21,9 +21,8 @@ pub struct Args {
     /// How the command is isolated
     #[arg(long = "in", value_enum, value_name = "MODEL", default_value_t = Model::Native)]
     model: Model,
-    /// Processor time a second, in processors, such as 1 or 0.5
-    #[arg(long, value_name = "N")]
-    cpus: Option<f64>,
+    #[command(flatten)]
+    share: vm::ShareArgs,
     /// Memory, such as 64M or 1G: the container's limit, or the virtual machine's size
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
@@ -60,9 +59,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// No isolation needs no supervisor: this process becomes the command.
 fn native(args: &Args) -> Result<ExitCode, Failure> {
-    if args.cpus.is_some() || args.memory.is_some() || args.pids.is_some() || args.explain {
+    let share = args.share.cpus.is_some() || args.share.cpu_weight.is_some();
+    if share || args.memory.is_some() || args.pids.is_some() || args.explain {
         return Err(Failure::usage(
-            "a native process is not limited and has no steps to explain; use --in container, or leave out --cpus, --memory, --pids and --explain",
+            "a native process is not limited and has no steps to explain; use --in container, or leave out --cpus, --cpu-weight, --memory, --pids and --explain",
         ));
     }
     let error = Command::new(&args.command[0])
@@ -80,7 +80,8 @@ fn native(args: &Args) -> Result<ExitCode, Failure> {
 
 fn container(args: &Args) -> Result<ExitCode, Failure> {
     let mut config = Config::like_caller(args.command.iter().cloned());
-    config.limits.cpus = args.cpus;
+    config.limits.cpus = args.share.cpus;
+    config.limits.cpu_weight = args.share.cpu_weight;
     config.limits.memory_bytes = args
         .memory
         .as_deref()
@@ -110,5 +111,5 @@ fn machine(args: &Args) -> Result<ExitCode, Failure> {
         .map(|argument| argument.to_str())
         .collect();
     let command = command.ok_or_else(|| Failure::usage("the command of a guest is not UTF-8"))?;
-    vm::embedded(&command, args.memory.as_deref(), args.cpus)
+    vm::embedded(&command, args.memory.as_deref(), &args.share)
 }

@@ -1,6 +1,6 @@
 //! `ringside vm boot`: a Linux kernel, started to its end.
 
-use super::{finish, statistics};
+use super::{finish, statistics, style};
 use crate::commands::ExitCode;
 use crate::commands::Failure;
 use ringside_vmm::boot::linux::{Kernel, KernelCache, Protocol};
@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut vm = machine.boot(&software)?;
     let outcome = vm.run(limits)?;
     if !args.quiet {
-        eprint!("{}", statistics::table(&outcome.statistics));
+        style::eprint(statistics::table(&outcome.statistics));
     }
     finish(&outcome)
 }

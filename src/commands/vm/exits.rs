@@ -1,9 +1,8 @@
 //! `ringside vm exits`: what a guest exited for, how often, and what that cost.
 
-use super::{GuestArgs, finish, statistics};
+use super::{GuestArgs, ShareArgs, finish, statistics};
 use crate::commands::ExitCode;
 use crate::commands::{Failure, output::print};
-use ringside_vmm::boot::Image;
 use ringside_vmm::device::Streams;
 use ringside_vmm::trap::Stop;
 use ringside_vmm::vm::End;
@@ -14,6 +13,8 @@ use serde_json::json;
 pub struct Args {
     #[command(flatten)]
     guest: GuestArgs,
+    #[command(flatten)]
+    share: ShareArgs,
     /// Print JSON: counts, and times in nanoseconds
     #[arg(long)]
     json: bool,
@@ -22,7 +23,8 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let program = args.guest.program()?;
-    let image = Image::parse(&program).map_err(Failure::of_run)?;
+    let image = args.guest.image(&program)?;
+    let _confined = args.share.enter()?;
     let (streams, _output) = Streams::captured();
     let mut vm = args.guest.machine(&image, streams)?;
     let outcome = vm.run(args.guest.limits()?).map_err(Failure::of_run)?;

@@ -1,8 +1,9 @@
 //! `ringside vm map`: which machine owns which pages of the host.
 
-use super::DEFAULT_MEMORY;
+use super::style::{BAD, GOOD, HEADING, NOTE};
+use super::{DEFAULT_MEMORY, program};
 use crate::commands::ExitCode;
-use crate::commands::Failure;
+use crate::commands::{Failure, output::print};
 use ringside_vmm::boot::{Image, bare};
 use ringside_vmm::device::Streams;
 use ringside_vmm::memory::{GuestMemory, MemoryImage, Owner, PAGE_BYTES, Run, Usage, owners, size};
@@ -17,7 +18,7 @@ use std::time::Duration;
 /// Machines of the same program begin with one image, copy-on-write.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Embedded programs, a machine for each; name one twice to see an image shared
+    /// Embedded programs or files, a machine for each; name one twice to see an image shared
     #[arg(required = true, value_name = "PROGRAM")]
     programs: Vec<String>,
     /// Each guest's memory
@@ -59,33 +60,28 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let after = Picture::take(&machines)?;
     match args.json {
-        true => println!(
-            "{:#}",
+        true => print(format_args!(
+            "{:#}\n",
             json!({
                 "programs": args.programs,
                 "before": before.json(),
                 "after": after.json(),
             })
-        ),
-        false => {
-            println!("before the guests run: each has looked at its image, and written nothing");
-            before.print(&args.programs);
-            println!("\nafter they ran");
-            after.print(&args.programs);
-        }
+        ))?,
+        false => print(format_args!(
+            "before the guests run: each has looked at its image, and written nothing\n{}\nafter they ran\n{}",
+            before.table(&args.programs),
+            after.table(&args.programs)
+        ))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// An embedded program, loaded into memory that becomes an image.
+/// A program, loaded into memory that becomes an image.
 fn load(name: &str, bytes: u64) -> Result<(MemoryImage, bare::Entry), Failure> {
-    let program = ringside_guest::program(name).ok_or_else(|| {
-        Failure::usage(format!(
-            "`{name}` is no embedded program; `ringside vm list` lists them"
-        ))
-    })?;
+    let program = program(name)?;
     let memory = GuestMemory::new(bytes).map_err(Failure::of_run)?;
-    let image = Image::parse(program.elf).map_err(Failure::of_run)?;
+    let image = Image::parse(&program).map_err(Failure::of_run)?;
     let entry = bare::load(&memory, &image, &[]).map_err(Failure::of_run)?;
     Ok((memory.freeze().map_err(Failure::of_run)?, entry))
 }
@@ -120,16 +116,21 @@ impl Picture {
         })
     }
 
-    fn print(&self, programs: &[String]) {
-        println!(
-            "{:<3} {:>4}  {:<25} {:<29} {:>6}  {:<14} whose",
+    fn table(&self, programs: &[String]) -> String {
+        let mut text = format!(
+            "{HEADING}{:<3} {:>4}  {:<25} {:<29} {:>6}  {:<14} whose{HEADING:#}\n",
             "vm", "slot", "guest-physical", "host-virtual", "pages", "first page at"
         );
         for (machine, runs) in self.runs.iter().enumerate() {
             for run in runs {
                 let bytes = run.pages * PAGE_BYTES;
-                println!(
-                    "{:<3} {:>4}  {:#012x}-{:#012x} {:#014x}-{:#014x} {:>6}  {:<#14x} {}",
+                let style = match run.owner {
+                    Owner::Own => NOTE,
+                    Owner::Image => GOOD,
+                    Owner::Exposed => BAD,
+                };
+                text += &format!(
+                    "{:<3} {:>4}  {:#012x}-{:#012x} {:#014x}-{:#014x} {:>6}  {:<#14x} {style}{}{style:#}\n",
                     machine,
                     run.slot,
                     run.gpa.0,
@@ -143,8 +144,8 @@ impl Picture {
             }
         }
         for (machine, usage) in self.usages.iter().enumerate() {
-            println!(
-                "vm {machine} ({}): {} KiB resident, of which {} its own and {} shared; {} KiB proportionally",
+            text += &format!(
+                "vm {machine} ({}): {} KiB resident, of which {} its own and {} shared; {} KiB proportionally\n",
                 programs[machine],
                 usage.resident_bytes >> 10,
                 (usage.resident_bytes - usage.shared_bytes) >> 10,
@@ -152,6 +153,7 @@ impl Picture {
                 usage.pss_bytes >> 10
             );
         }
+        text
     }
 
     fn json(&self) -> Value {

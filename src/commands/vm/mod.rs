@@ -2,15 +2,19 @@
 
 mod boot;
 mod exits;
+mod list;
 mod map;
 mod run;
+mod share;
 mod statistics;
+mod style;
 mod walk;
 
-use super::{Failure, output::print};
+pub use share::ShareArgs;
+
+use super::Failure;
 use crate::commands::ExitCode;
 use clap::Subcommand;
-use ringside_benches::confine::Confined;
 use ringside_guest::PROGRAMS;
 use ringside_vmm::boot::Image;
 use ringside_vmm::device::Streams;
@@ -21,6 +25,7 @@ use ringside_vmm::vm::{End, Limits, Outcome, Vm};
 use std::borrow::Cow;
 use std::fs;
 use std::time::Duration;
+use style::BAD;
 
 /// Virtual machines with bare guests
 #[derive(clap::Args)]
@@ -37,8 +42,8 @@ enum Command {
     Walk(walk::WalkArgs),
     Translate(walk::TranslateArgs),
     Map(map::Args),
-    /// List the embedded guest programs
-    List,
+    Update(share::UpdateArgs),
+    List(list::Args),
 }
 
 /// Runs it.
@@ -50,12 +55,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Walk(args) => walk::walk(args),
         Command::Translate(args) => walk::translate(args),
         Command::Map(args) => map::run(args),
-        Command::List => {
-            for program in PROGRAMS {
-                print(format_args!("{:<12} {}\n", program.name, program.about))?;
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Update(args) => share::update(args),
+        Command::List(args) => list::run(args),
     }
 }
 
@@ -72,6 +73,9 @@ struct GuestArgs {
     /// Guest memory
     #[arg(long, value_name = "SIZE", default_value = DEFAULT_MEMORY)]
     memory: String,
+    /// Virtual processors, 1 to 8; as many as the program asks for unless told
+    #[arg(long, value_name = "N")]
+    vcpus: Option<u32>,
     /// End the guest after so many seconds
     #[arg(long, value_name = "SECONDS")]
     time_limit: Option<f64>,
@@ -83,16 +87,16 @@ struct GuestArgs {
 impl GuestArgs {
     /// The program's bytes.
     fn program(&self) -> Result<Cow<'static, [u8]>, Failure> {
-        if let Some(program) = ringside_guest::program(&self.program) {
-            return Ok(Cow::Borrowed(program.elf));
+        program(&self.program)
+    }
+
+    /// The program as it is to run.
+    fn image<'p>(&self, program: &'p [u8]) -> Result<Image<'p>, Failure> {
+        let mut image = Image::parse(program).map_err(Failure::of_run)?;
+        if let Some(vcpus) = self.vcpus {
+            image.needs.processors = vcpus;
         }
-        let read = fs::read(&self.program);
-        read.map(Cow::Owned).map_err(|error| {
-            Failure::usage(format!(
-                "`{}` is no embedded program (`ringside vm list` lists them) and no readable file: {error}",
-                self.program
-            ))
-        })
+        Ok(image)
     }
 
     fn limits(&self) -> Result<Limits, Failure> {
@@ -117,6 +121,19 @@ impl GuestArgs {
     }
 }
 
+/// An embedded program's bytes, or a file's.
+fn program(name: &str) -> Result<Cow<'static, [u8]>, Failure> {
+    if let Some(program) = ringside_guest::program(name) {
+        return Ok(Cow::Borrowed(program.elf));
+    }
+    let read = fs::read(name);
+    read.map(Cow::Owned).map_err(|error| {
+        Failure::usage(format!(
+            "`{name}` is no embedded program (`ringside vm list` lists them) and no readable file: {error}"
+        ))
+    })
+}
+
 /// A machine that a signal to this process ends.
 fn machine(
     memory_bytes: u64,
@@ -133,7 +150,7 @@ fn machine(
 pub fn embedded(
     command: &[&str],
     memory: Option<&str>,
-    cpus: Option<f64>,
+    share: &ShareArgs,
 ) -> Result<ExitCode, Failure> {
     let [name, arguments @ ..] = command else {
         return Err(Failure::usage("no command"));
@@ -146,31 +163,35 @@ pub fn embedded(
         )));
     };
     let memory_bytes = size::parse(memory.unwrap_or(DEFAULT_MEMORY)).map_err(Failure::usage)?;
-    let limits = ringside_container::Limits {
-        cpus,
-        ..Default::default()
-    };
     // The machine's memory is a size, not a limit; its processor time is a limit on this process.
-    let _confined = cpus
-        .map(|_| Confined::enter(&limits))
-        .transpose()
-        .map_err(Failure::of_run)?;
+    let _confined = share.enter()?;
     let image = Image::parse(program.elf).map_err(Failure::of_run)?;
     let mut vm = machine(memory_bytes, &image, arguments, Streams::inherit())?;
     let outcome = vm.run(Limits::default()).map_err(Failure::of_run)?;
     finish(&outcome)
 }
 
-/// The guest's status as ours; the report of a bad end.
+/// The guest's status as ours.
+fn status(end: &End) -> ExitCode {
+    match *end {
+        End::Stopped(Stop::Exited(status)) => ExitCode::from(status),
+        End::Stopped(Stop::Reset | Stop::PoweredOff) => ExitCode::SUCCESS,
+        End::Signal(signal) => ExitCode::from(128 + signal as u8),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// The same, with the report of a bad end.
 fn finish(outcome: &Outcome) -> Result<ExitCode, Failure> {
-    match outcome.end {
-        End::Stopped(Stop::Exited(status)) => return Ok(ExitCode::from(status)),
-        End::Stopped(Stop::Reset | Stop::PoweredOff) => return Ok(ExitCode::SUCCESS),
-        End::Signal(signal) => return Ok(ExitCode::from(128 + signal as u8)),
-        end => eprintln!("ringside: {end}"),
+    let end = &outcome.end;
+    if !matches!(
+        end,
+        End::Stopped(Stop::Exited(_) | Stop::Reset | Stop::PoweredOff) | End::Signal(_)
+    ) {
+        style::eprint(format_args!("{BAD}ringside: {end}{BAD:#}\n"));
+        if let Some(report) = &outcome.report {
+            style::eprint(format_args!("{}\n", style::walk(report)));
+        }
     }
-    if let Some(report) = &outcome.report {
-        eprintln!("{report}");
-    }
-    Ok(ExitCode::FAILURE)
+    Ok(status(end))
 }

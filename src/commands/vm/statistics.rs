@@ -1,5 +1,6 @@
 //! A guest's exits as a table, for people and for machines.
 
+use super::style::{CODE, HEADING};
 use ringside_vmm::trap::Statistics;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -7,7 +8,7 @@ use std::fmt::Write;
 /// A row for each kind of exit, and where the time went.
 pub fn table(statistics: &Statistics) -> String {
     let mut text = format!(
-        "{:<16} {:>10} {:>12} {:>12} {:>12}\n",
+        "{HEADING}{:<16} {:>10} {:>12} {:>12} {:>12}{HEADING:#}\n",
         "exit", "count", "median ns", "p99 ns", "max ns"
     );
     // Writing to a string cannot fail.
@@ -36,13 +37,14 @@ pub fn bars(statistics: &Statistics) -> String {
     for row in statistics.summaries() {
         let bars = statistics.distribution(row.reason);
         let most = bars.iter().map(|bar| bar.1).max().unwrap_or(1).max(1);
-        let _ = writeln!(text, "\n{}: time in the VMM", row.reason.name());
+        let name = row.reason.name();
+        let _ = writeln!(text, "\n{HEADING}{name}: time in the VMM{HEADING:#}");
         for (up_to_ns, count) in bars {
             // What occurred at all shows.
             let width = (count * WIDEST).div_ceil(most) as usize;
             let _ = writeln!(
                 text,
-                "  ≤ {up_to_ns:>11} ns {count:>10} {}",
+                "  ≤ {up_to_ns:>11} ns {count:>10} {CODE}{}{CODE:#}",
                 "█".repeat(width)
             );
         }

@@ -1,6 +1,7 @@
 //! `ringside vm walk` and `vm translate`: from a guest's address to a memory chip, level by level.
 
 use super::GuestArgs;
+use super::style::{self, BAD, HEADING};
 use crate::commands::ExitCode;
 use crate::commands::Failure;
 use crate::commands::output::print;
@@ -10,7 +11,7 @@ use ringside_vmm::device::Streams;
 use ringside_vmm::memory::{Gva, Hpa, Hva};
 use ringside_vmm::paging::shadow::{ShadowHooks, ShadowMmu, Verdict};
 use ringside_vmm::paging::tlb::Tlb;
-use ringside_vmm::paging::{Access, NestedWalk, Paging, Slots};
+use ringside_vmm::paging::{Access, NestedWalk, Paging, Slots, Step, Walk};
 use ringside_vmm::sys::pagemap::Pagemap;
 use ringside_vmm::trap::paging_of;
 use ringside_vmm::vm::{Limits, Vm};
@@ -136,25 +137,48 @@ impl<'i> Standing<'i> {
 /// Walks once, and draws it.
 pub fn walk(args: &WalkArgs) -> Result<ExitCode, Failure> {
     let program = args.guest.program()?;
-    let image = Image::parse(&program).map_err(Failure::of_run)?;
+    let image = args.guest.image(&program)?;
     let standing = Standing::new(&args.guest, &image)?;
     let address = standing.address(&args.at)?;
     let access = args.access.access();
     let walk = standing.walk(address, access);
+    let merged = args.shadow.then(|| shadow(&standing, address, access));
     if args.json {
-        print(format_args!("{:#}\n", as_json(&args.at, &walk)))?;
+        let mut value = as_json(&args.at, &walk);
+        if let Some(merged) = merged {
+            value["shadow"] = match merged {
+                Merged::Filled(walk) => {
+                    json!({"steps": steps(&walk), "references": walk.steps().len()})
+                }
+                Merged::Not(why) => json!({"not_merged": why}),
+            };
+        }
+        print(format_args!("{value:#}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    print(walk)?;
-    if args.shadow {
-        print(format_args!("\n{}\n", shadow(&standing, address, access)))?;
+    print(style::walk(walk))?;
+    match merged {
+        Some(Merged::Filled(walk)) => print(format_args!(
+            "\nmerged by one exit (a fill), and from then on the processor's own walk:\n\n{}",
+            style::walk(walk)
+        ))?,
+        Some(Merged::Not(why)) => print(style::walk(format_args!("\nnot merged: {why}")))?,
+        None => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a hypervisor without nested paging makes of an address.
+enum Merged {
+    /// An entry of the one merged table, as this walk finds it.
+    Filled(Walk),
+    /// None, and why.
+    Not(String),
+}
+
 /// The walk of the merged table, which holds host-virtual addresses: a hypervisor in the kernel
 /// would put host-physical ones there.
-fn shadow(standing: &Standing<'_>, address: Gva, access: Access) -> String {
+fn shadow(standing: &Standing<'_>, address: Gva, access: Access) -> Merged {
     const CAPACITY: usize = 64;
     // The merged table maps to what it is given as the machine's address.
     let second = Slots::new(standing.vm.memory().slots()).with_pagemap(|hva| Some(Hpa(hva.0)));
@@ -164,22 +188,19 @@ fn shadow(standing: &Standing<'_>, address: Gva, access: Access) -> String {
     match mmu.on_fault(&mut tlb, 1, address, access) {
         Verdict::Retry => {
             let merged = mmu.merged_paging(&standing.paging);
-            let walk = merged.walk(mmu.tables(), address, access);
-            format!(
-                "merged by one exit (a fill), and from then on the processor's own walk:\n\n{walk}"
-            )
+            Merged::Filled(merged.walk(mmu.tables(), address, access))
         }
-        Verdict::Emulate { at, .. } => {
-            format!("not merged: {at:?} holds a page table, and each write of it exits")
-        }
-        Verdict::Refuse(fault) => format!("not merged: {fault}"),
+        Verdict::Emulate { at, .. } => Merged::Not(format!(
+            "{at:?} holds a page table, and each write of it exits"
+        )),
+        Verdict::Refuse(fault) => Merged::Not(fault.to_string()),
     }
 }
 
 /// Translates many addresses, a line each.
 pub fn translate(args: &TranslateArgs) -> Result<ExitCode, Failure> {
     let program = args.guest.program()?;
-    let image = Image::parse(&program).map_err(Failure::of_run)?;
+    let image = args.guest.image(&program)?;
     let standing = Standing::new(&args.guest, &image)?;
     let mut rows = Vec::new();
     for text in &args.at {
@@ -203,7 +224,7 @@ pub fn translate(args: &TranslateArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = format!(
-        "{:>18}  {:>18}  {:>4}  {:>18}  {:>18}  name\n",
+        "{HEADING}{:>18}  {:>18}  {:>4}  {:>18}  {:>18}  name{HEADING:#}\n",
         "guest-virtual", "guest-physical", "slot", "host-virtual", "host-physical"
     );
     for (name, walk) in walks {
@@ -223,32 +244,35 @@ pub fn translate(args: &TranslateArgs) -> Result<ExitCode, Failure> {
                 table +=
                     &format!("{gva:#018x}  {gpa:#018x}  {slot:>4}  {hva:>18}  {hpa:>18}  {name}\n");
             }
-            Err(fault) => table += &format!("{gva:#018x}  {fault}  {name}\n"),
+            Err(fault) => table += &format!("{gva:#018x}  {BAD}{fault}{BAD:#}  {name}\n"),
         }
     }
     print(table)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn as_json(name: &str, walk: &NestedWalk) -> Value {
-    let hex = |address: u64| format!("{address:#x}");
-    let steps: Vec<Value> = walk
-        .guest
-        .steps()
-        .iter()
-        .map(|step| {
-            json!({
-                "level": step.level.to_string(),
-                "table": hex(step.table.0),
-                "index": step.index,
-                "entry": hex(step.entry.raw()),
-            })
+/// The steps of a guest's walk, or of a merged table's.
+fn steps(walk: &Walk) -> Value {
+    let step = |step: &Step| {
+        json!({
+            "level": step.level.to_string(),
+            "table": hex(step.table.0),
+            "index": step.index,
+            "entry": hex(step.entry.raw()),
         })
-        .collect();
+    };
+    walk.steps().iter().map(step).collect()
+}
+
+fn hex(address: u64) -> String {
+    format!("{address:#x}")
+}
+
+fn as_json(name: &str, walk: &NestedWalk) -> Value {
     let mut value = json!({
         "name": name,
         "guest_virtual": hex(walk.guest.address.0),
-        "steps": steps,
+        "steps": steps(&walk.guest),
         "references": walk.references(),
     });
     match walk.outcome {
