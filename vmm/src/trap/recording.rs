@@ -224,9 +224,9 @@ pub enum ReplayError {
         /// The exit.
         exit: Exit,
         /// What dispatch decided then.
-        recorded: Reply,
+        recorded: Box<Reply>,
         /// What it decides now.
-        replayed: Reply,
+        replayed: Box<Reply>,
     },
 }
 
@@ -300,8 +300,8 @@ pub fn replay(recording: impl BufRead, program: &str) -> Result<Replayed, Replay
             return Err(ReplayError::Diverged {
                 line,
                 exit: record.exit,
-                recorded: record.reply,
-                replayed: reply,
+                recorded: Box::new(record.reply),
+                replayed: Box::new(reply),
             });
         }
         replayed.accesses += 1;
