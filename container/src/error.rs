@@ -23,11 +23,11 @@ pub enum Error {
     #[error(transparent)]
     Host(#[from] host::Error),
     /// The kernel refused a step.
-    #[error("{actor} cannot {what}: {call}: {}{remedy}", .errno.desc())]
+    #[error("{actor} cannot {what}: {call}: {errno}{remedy}")]
     Step {
         /// Which of the two processes.
         actor: Actor,
-        /// What the step does.
+        /// What the step does, and which field asked for it.
         what: String,
         /// The system call, as `strace` shows it.
         call: String,
@@ -41,7 +41,7 @@ pub enum Error {
     /// A cgroup could not be made or limited.
     #[error("runtime cannot {what}: {source}")]
     Cgroup {
-        /// What the step does.
+        /// What the step does, and which field asked for it.
         what: String,
         /// Why not.
         source: cgroup::Error,
@@ -60,6 +60,11 @@ pub enum Error {
         /// How.
         status: ExitStatus,
     },
+    /// The same, and nobody knows how.
+    #[error(
+        "the container's init ended before it could start the command; look for an out-of-memory kill in the kernel's log"
+    )]
+    InitLost,
     /// A system call that no step stands for.
     #[error("{call} failed: {}", .errno.desc())]
     System {
@@ -187,7 +192,7 @@ impl Error {
         let call = step.call(usize::from(call));
         Self::Step {
             actor: step.actor,
-            what: step.what.to_string(),
+            what: step.told(),
             call: call.map_or_else(String::new, ToString::to_string),
             field: step.field.to_string(),
             errno,

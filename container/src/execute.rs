@@ -1,11 +1,15 @@
 //! Takes the steps of a plan. The kernel is behind one seam, [`Kernel`], so that a test can record the
 //! calls, or refuse one, without a container coming to be.
 
+use std::time::Instant;
+
 use nix::errno::Errno;
 
+use crate::plan::Plan;
 use crate::plan::call::Call;
-use crate::plan::step::{Otherwise, Step};
+use crate::plan::step::{Actor, Otherwise, Step};
 use crate::process::report::StepOutcome;
+use crate::run::Observer;
 
 /// Whoever makes system calls.
 pub trait Kernel {
@@ -38,6 +42,38 @@ pub fn perform(kernel: &mut impl Kernel, step: &Step) -> Result<StepOutcome, (u1
         }
     }
     Ok(outcome)
+}
+
+/// A process that takes the runtime's steps.
+pub(crate) trait Runtime: Kernel {
+    /// What a step fails with.
+    type Error;
+
+    /// Who hears of steps.
+    fn observer(&mut self) -> &mut dyn Observer;
+
+    /// The failure of a step, in all the words that there are for it.
+    fn failure(&mut self, step: &Step, call: u16, errno: Errno) -> Self::Error;
+}
+
+/// Takes the runtime's steps of `plan`, in order; init's go on meanwhile.
+///
+/// # Errors
+/// The first failure.
+pub(crate) fn take_steps<R: Runtime>(runtime: &mut R, plan: &Plan) -> Result<(), R::Error> {
+    for step in plan.steps_of(Actor::Runtime) {
+        let before = Instant::now();
+        match perform(runtime, step) {
+            Ok(outcome) => {
+                let observer = runtime.observer();
+                if observer.wants_steps() {
+                    observer.step(step, outcome, before.elapsed());
+                }
+            }
+            Err((call, errno)) => return Err(runtime.failure(step, call, errno)),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub mod cgroup;
 pub mod config;
 pub mod error;
 pub mod execute;
+pub mod explain;
 pub mod host;
 pub mod mount;
 pub mod namespace;

@@ -3,6 +3,7 @@
 //! plan, and no system call is made.
 
 pub mod call;
+pub mod lifecycle;
 pub mod oci;
 pub mod remedy;
 pub mod step;
@@ -101,6 +102,7 @@ fn begin(steps: &mut Vec<Step>, config: &Config, host: &Host) -> Result<(), Erro
                 "make a cgroup",
                 "what its processes use is counted and limited together",
                 vec![Call::CreateGroup {
+                    name: None,
                     controllers: *controllers,
                 }],
             )
@@ -312,12 +314,9 @@ fn environment(config: &Config) -> Result<Vec<CString>, Error> {
 }
 
 impl Plan {
-    /// The steps of `actor`, with their indices in the plan.
-    pub fn steps_of(&self, actor: Actor) -> impl Iterator<Item = (usize, &Step)> {
-        self.steps
-            .iter()
-            .enumerate()
-            .filter(move |(_, step)| step.actor == actor)
+    /// The steps of `actor`, in order. Reports count them by their place in this list.
+    pub fn steps_of(&self, actor: Actor) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(move |step| step.actor == actor)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
@@ -13,13 +12,13 @@ use crate::Observer;
 use crate::cgroup::{self, Entrance, Ephemeral};
 use crate::config::Config;
 use crate::error::Error;
-use crate::execute::{Kernel, perform};
+use crate::execute::{self, Kernel, take_steps};
 use crate::host::Host;
 use crate::plan::call::Call;
-use crate::plan::step::Actor;
+use crate::plan::step::Step;
 use crate::plan::{self, Plan};
+use crate::process::hear::{News, hear};
 use crate::process::init::{self, Inheritance};
-use crate::process::report::Report;
 use crate::process::status::ExitStatus;
 use crate::process::streams::Streams;
 use crate::sys::{self, Clone3, Cloned, Program};
@@ -74,8 +73,9 @@ pub(crate) fn start(
         entrance: None,
         init: None,
         refusal: None,
+        observer,
     };
-    let taken = take_steps(&mut kernel, &plan, observer);
+    let taken = take_steps(&mut kernel, &plan);
     let (init, group) = (kernel.init.take(), kernel.group.take());
     // Init has a copy; when that is closed as well, it is gone.
     drop(theirs);
@@ -102,81 +102,14 @@ pub(crate) fn start(
     Err(failure)
 }
 
-/// Takes the runtime's steps.
-fn take_steps(
-    kernel: &mut Runtime<'_>,
-    plan: &Plan,
-    observer: &mut dyn Observer,
-) -> Result<(), Error> {
-    for (_, step) in plan.steps_of(Actor::Runtime) {
-        let before = Instant::now();
-        match perform(kernel, step) {
-            Ok(outcome) if kernel.inheritance.tells_steps => {
-                observer.step(step, outcome, before.elapsed())
-            }
-            Ok(_) => {}
-            Err((call, errno)) => {
-                return Err(match kernel.refusal.take() {
-                    Some(source) => Error::Cgroup {
-                        what: step.what.to_string(),
-                        source,
-                    },
-                    None => Error::step(step, call, errno),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Listens to init until the command runs.
 fn await_start(channel: &OwnedFd, plan: &Plan, observer: &mut dyn Observer) -> Result<(), Error> {
-    loop {
-        match Report::receive(channel) {
-            Ok(Some(Report::Step {
-                step,
-                outcome,
-                nanoseconds,
-            })) => {
-                if let Some(step) = plan.steps.get(usize::from(step)) {
-                    observer.step(step, outcome, Duration::from_nanos(nanoseconds));
-                }
-            }
-            Ok(Some(Report::Started)) => return Ok(()),
-            Ok(Some(Report::Failed { step, call, errno })) => {
-                return Err(match plan.steps.get(usize::from(step)) {
-                    Some(step) => Error::step(step, call, errno),
-                    None => Error::System {
-                        call: "clone",
-                        errno,
-                    },
-                });
-            }
-            Ok(Some(Report::NotExecuted {
-                candidate,
-                errno,
-                diagnosis,
-            })) => {
-                return Err(Error::not_executed(
-                    plan,
-                    usize::from(candidate),
-                    errno,
-                    &diagnosis,
-                ));
-            }
-            // How it ended, `abandon` finds out.
-            Ok(Some(Report::Ended { .. } | Report::Listener { .. }) | None) => {
-                return Err(Error::InitEnded {
-                    status: ExitStatus::Exited(0),
-                });
-            }
-            Err(errno) => {
-                return Err(Error::System {
-                    call: "read",
-                    errno,
-                });
-            }
-        }
+    match hear(channel, plan, observer)? {
+        News::Ready => Ok(()),
+        // How it ended, `abandon` finds out.
+        _ => Err(Error::InitEnded {
+            status: ExitStatus::Exited(0),
+        }),
     }
 }
 
@@ -219,12 +152,31 @@ struct Runtime<'a> {
     init: Option<Cloned>,
     /// What a cgroup said, in more words than an errno has.
     refusal: Option<cgroup::Error>,
+    observer: &'a mut dyn Observer,
+}
+
+impl execute::Runtime for Runtime<'_> {
+    type Error = Error;
+
+    fn observer(&mut self) -> &mut dyn Observer {
+        self.observer
+    }
+
+    fn failure(&mut self, step: &Step, call: u16, errno: Errno) -> Error {
+        match self.refusal.take() {
+            Some(source) => Error::Cgroup {
+                what: step.told(),
+                source,
+            },
+            None => Error::step(step, call, errno),
+        }
+    }
 }
 
 impl Kernel for Runtime<'_> {
     fn call(&mut self, call: &Call) -> Result<(), Errno> {
         match call {
-            Call::CreateGroup { controllers } => {
+            Call::CreateGroup { controllers, .. } => {
                 let layout = self.host.cgroups.as_ref().ok_or(Errno::ENOENT)?;
                 let group = Ephemeral::create(layout, *controllers);
                 let group = group.map_err(|error| self.refuse(error))?;

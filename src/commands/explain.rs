@@ -1,32 +1,48 @@
-//! `--explain`: the story of how a container comes to be, told while it happens.
+//! `--explain`: the story of how a container comes to be.
 
-use ringside_container::plan::step::Step;
-use ringside_container::{Observer, StepOutcome};
-use std::time::Duration;
+use clap::ValueEnum;
+use ringside_container::explain::{Format, Narrator};
+use std::io::{Stderr, stderr};
 
-/// Numbers the steps and prints each with its system calls, its reason and its time.
-#[derive(Default)]
-pub struct Storyteller {
-    told: usize,
+/// When the steps are told.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Explain {
+    /// Each as it is taken, on standard error
+    Run,
+    /// All of them on standard output, and none is taken
+    Plan,
 }
 
-impl Observer for Storyteller {
-    fn step(&mut self, step: &Step, outcome: StepOutcome, took: Duration) {
-        self.told += 1;
-        let outcome = match outcome {
-            StepOutcome::Done => String::new(),
-            StepOutcome::Absent => " (left out: this host has no such thing)".to_owned(),
-            StepOutcome::Alternative(errno) => format!(" (the other way, after {errno})"),
-        };
-        eprintln!("{:>3}. {}: {}{outcome}", self.told, step.actor, step.what);
-        for call in &step.calls {
-            eprintln!("       {call}");
-        }
-        let field = if step.field.is_empty() {
-            String::new()
+/// The options of every command that makes a container.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Tell each step of making the container as it happens; with =plan, without doing any of it
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "run"
+    )]
+    pub explain: Option<Explain>,
+    /// Tell the steps in JSON
+    #[arg(long, requires = "explain")]
+    pub json: bool,
+}
+
+impl Args {
+    /// How the steps are told.
+    pub fn format(&self) -> Format {
+        if self.json {
+            Format::Json
         } else {
-            format!(" [{}]", step.field)
-        };
-        eprintln!("       why: {}{field}  {} µs", step.why, took.as_micros());
+            Format::Text
+        }
+    }
+
+    /// Who tells them.
+    pub fn narrator(&self) -> Narrator<Stderr> {
+        Narrator::new(stderr(), self.format())
     }
 }

@@ -1,6 +1,6 @@
 //! `ringside run`: one command, and one word that says how it is isolated.
 
-use super::{Failure, explain, vm};
+use super::{Failure, explain, output::print, vm};
 use crate::commands::ExitCode;
 use clap::ValueEnum;
 use ringside_container::{Config, Observer};
@@ -29,9 +29,8 @@ pub struct Args {
     /// Processes and threads at most
     #[arg(long, value_name = "N")]
     pids: Option<u64>,
-    /// Tell each step of making the container as it happens, on standard error
-    #[arg(long)]
-    explain: bool,
+    #[command(flatten)]
+    explain: explain::Args,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -60,7 +59,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// No isolation needs no supervisor: this process becomes the command.
 fn native(args: &Args) -> Result<ExitCode, Failure> {
     let share = args.share.cpus.is_some() || args.share.cpu_weight.is_some();
-    if share || args.memory.is_some() || args.pids.is_some() || args.explain {
+    let explains = args.explain.explain.is_some();
+    if share || args.memory.is_some() || args.pids.is_some() || explains {
         return Err(Failure::usage(
             "a native process is not limited and has no steps to explain; use --in container, or leave out --cpus, --cpu-weight, --memory, --pids and --explain",
         ));
@@ -89,18 +89,24 @@ fn container(args: &Args) -> Result<ExitCode, Failure> {
         .transpose()
         .map_err(Failure::usage)?;
     config.limits.pids = args.pids;
-    let mut storyteller = explain::Storyteller::default();
-    let observer: &mut dyn Observer = if args.explain {
-        &mut storyteller
-    } else {
-        &mut ()
+    let mut narrator = args.explain.narrator();
+    let observer: &mut dyn Observer = match args.explain.explain {
+        None => &mut (),
+        Some(explain::Explain::Run) => &mut narrator,
+        Some(explain::Explain::Plan) => {
+            let plan = ringside_container::dry_run(&config).map_err(Failure::of_container)?;
+            let mut story = Vec::new();
+            ringside_container::explain::print(&plan, args.explain.format(), &mut story)?;
+            print(String::from_utf8_lossy(&story))?;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     let status = ringside_container::run(&config, observer).map_err(Failure::of_container)?;
     Ok(ExitCode::from(status.code() as u8))
 }
 
 fn machine(args: &Args) -> Result<ExitCode, Failure> {
-    if args.pids.is_some() || args.explain {
+    if args.pids.is_some() || args.explain.explain.is_some() {
         return Err(Failure::usage(
             "a virtual machine has no processes of the host's to limit (--pids) and no steps to explain (--explain)",
         ));

@@ -16,6 +16,8 @@ use crate::namespace::Namespaces;
 pub enum Call {
     /// Make the container's cgroup (`man 7 cgroups`).
     CreateGroup {
+        /// Its name in each hierarchy; none when one is chosen that is free.
+        name: Option<String>,
         /// The controllers that its limits need.
         controllers: Controllers,
     },
@@ -152,8 +154,10 @@ pub enum Call {
     NoNewPrivileges,
     /// `execve` in a child of init (`man 2 execve`).
     Execute,
-    /// A call of a bundle's container.
+    /// A call of init's in a bundle's container.
     Oci(super::oci::OciCall),
+    /// A call of a command's on a bundle's container.
+    Life(super::lifecycle::LifeCall),
 }
 
 /// A C string of a path or text that the plan itself wrote: it has no NUL byte by construction, and
@@ -199,6 +203,7 @@ impl Call {
             Self::LimitCapabilities { .. } => "capset",
             Self::Execute => "execve",
             Self::Oci(call) => call.name(),
+            Self::Life(call) => call.name(),
         }
     }
 }
@@ -207,7 +212,16 @@ impl Call {
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateGroup { controllers } => write!(f, "mkdir(a cgroup with {controllers})"),
+            Self::CreateGroup {
+                name: None,
+                controllers,
+            } => write!(f, "mkdir(a cgroup with {controllers})"),
+            Self::CreateGroup {
+                name: Some(name),
+                controllers,
+            } => {
+                write!(f, "mkdir(the cgroup {name:?} with {controllers})")
+            }
             Self::LimitGroup { limits } => write_limits(f, limits),
             Self::EnterGroup => write!(f, "write(the cgroup's tasks, \"0\")"),
             Self::Release => write!(f, "write(the child, \"go on\")"),
@@ -286,6 +300,7 @@ impl fmt::Display for Call {
             Self::NoNewPrivileges => write!(f, "prctl(PR_SET_NO_NEW_PRIVS)"),
             Self::Execute => write!(f, "execve(the command)"),
             Self::Oci(call) => call.fmt(f),
+            Self::Life(call) => call.fmt(f),
         }
     }
 }
@@ -299,7 +314,16 @@ fn write_limits(f: &mut fmt::Formatter<'_>, limits: &Limits) -> fmt::Result {
     let weight = limits.cpu.weight.map(CpuWeight::to_weight);
     let quota = limits.cpu.quota_us.and_then(Limit::bounded);
     let period = limits.cpu.period_us.unwrap_or(100_000);
+    let devices = match limits.devices.len() {
+        0 => None,
+        count => Some(format!("{count} device rules")),
+    };
+    let cpuset =
+        |name, set: &Option<String>| set.as_ref().map(|set| format!("cpuset.{name} = {set}"));
     let texts = [
+        cpuset("cpus", &limits.cpuset.cpus),
+        cpuset("mems", &limits.cpuset.mems),
+        devices,
         weight.map(|weight| format!("cpu.weight = {weight}")),
         quota.map(|quota| format!("cpu.max = {quota} {period}")),
         limits

@@ -6,8 +6,8 @@ use std::fmt;
 
 use nix::mount::MsFlags;
 
-use crate::namespace::Namespace;
 use crate::namespace::user::Mapping;
+use crate::namespace::{Namespace, Namespaces};
 
 /// A mount in the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,12 +97,28 @@ pub enum HookKind {
     Poststop,
 }
 
+impl HookKind {
+    /// The specification's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prestart => "prestart",
+            Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
+            Self::StartContainer => "startContainer",
+            Self::Poststart => "poststart",
+            Self::Poststop => "poststop",
+        }
+    }
+}
+
 /// One call, or a few that only make sense together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "fields named as the system call's")]
 pub enum OciCall {
     /// `setns`: what the child is born into (`man 2 setns`); the caller goes back afterwards.
     Join { kind: Namespace, path: CString },
+    /// `setns` with a descriptor of the container's init: all of its namespaces at once.
+    JoinInit { namespaces: Namespaces },
     /// `setsid`: a session of its own.
     NewSession,
     /// `setresuid`, `setresgid`: root of the new user namespace.
@@ -197,6 +213,8 @@ pub enum OciCall {
     Label { text: CString },
     /// Looks for the user's home directory in the container's /etc/passwd, for `HOME`.
     FindHome { uid: u32 },
+    /// Tell that nothing is left but to become the program.
+    Announce,
     /// Tell that everything is ready, and wait for `start`.
     AwaitStart,
     /// `execve` in this very process.
@@ -220,7 +238,7 @@ impl OciCall {
     /// The name of the system call that decides the outcome.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Join { .. } => "setns",
+            Self::Join { .. } | Self::JoinInit { .. } => "setns",
             Self::NewSession => "setsid",
             Self::BecomeRoot | Self::BecomeUser { .. } => "setresuid",
             Self::OpenRoot { .. }
@@ -239,7 +257,7 @@ impl OciCall {
             Self::MakeDevice { .. } => "mknod",
             Self::Link { .. } => "symlink",
             Self::MakeDirectories { .. } => "mkdir",
-            Self::Write { .. } => "write",
+            Self::Write { .. } | Self::Announce => "write",
             Self::AwaitHooks => "read",
             Self::RunHooks { .. } | Self::Execute => "execve",
             Self::PivotRoot => "pivot_root",
@@ -265,6 +283,7 @@ impl fmt::Display for OciCall {
             Self::Join { kind, path } => {
                 write!(f, "setns({}, {})", path.to_string_lossy(), kind.flag_name())
             }
+            Self::JoinInit { namespaces } => write!(f, "setns(the container's init, {namespaces})"),
             Self::Mount(mount) => {
                 let text = |text: &Option<CString>| {
                     text.as_ref()
@@ -330,10 +349,42 @@ impl fmt::Display for OciCall {
                 "capset({effective:#x}, {permitted:#x}, {inheritable:#x}), ambient {ambient:#x}"
             ),
             Self::Label { text } => write!(f, "write({:?})", text.to_string_lossy()),
+            Self::Affinity { processors: None } => write!(f, "sched_setaffinity(all)"),
+            Self::Affinity {
+                processors: Some(list),
+            } => write!(f, "sched_setaffinity({list:?})"),
+            Self::OpenClocks => write!(f, "open(\"/proc/self/timens_offsets\")"),
+            Self::SetClocks { offsets } => write!(f, "write({:?})", offsets.to_string_lossy()),
+            Self::FindHome { uid } => write!(f, "open(\"/etc/passwd\"), to look for {uid}"),
+            Self::Chroot => write!(f, "chroot(\".\")"),
             Self::Seccomp { program, flags } => {
                 write!(f, "seccomp({flags:#x}, {} instructions)", program.len())
             }
-            _ => write!(f, "{name}({self:?})"),
+            Self::NewSession => write!(f, "setsid()"),
+            Self::BecomeRoot => write!(f, "setresgid(0), setresuid(0)"),
+            Self::AwaitHooks => write!(f, "write(the runtime, \"hooks\"), read(the runtime)"),
+            Self::RunHooks { kind } => write!(f, "execve(each hook of {})", kind.name()),
+            Self::PivotRoot => write!(f, "pivot_root(\".\", \".\"), umount2(\".\", MNT_DETACH)"),
+            Self::MoveRoot => write!(f, "mount(\".\", \"/\", MS_MOVE), chroot(\".\")"),
+            Self::RootReadOnly => write!(f, "mount_setattr(\"/\", MOUNT_ATTR_RDONLY)"),
+            Self::RootPropagation { flags } => {
+                let flags: Vec<_> = flags.iter_names().map(|(name, _)| name).collect();
+                write!(f, "mount(NULL, \"/\", NULL, {}, NULL)", flags.join(" | "))
+            }
+            Self::Terminal { .. } => write!(
+                f,
+                "openat(\"ROOT/dev/pts/ptmx\"), ioctl(TIOCGPTPEER), sendmsg(SCM_RIGHTS), ioctl(TIOCSCTTY), dup2"
+            ),
+            Self::Personality { domain } => write!(f, "personality({domain:#x})"),
+            Self::Scheduler(it) => write!(
+                f,
+                "sched_setattr(policy {}, nice {}, priority {})",
+                it.policy, it.nice, it.priority
+            ),
+            Self::IoPriority { class, level } => write!(f, "ioprio_set({class}, {level})"),
+            Self::Announce => write!(f, "write(the runtime, \"ready\")"),
+            Self::AwaitStart => write!(f, "write(the runtime, \"ready\"), accept, read(\"go on\")"),
+            Self::Execute => write!(f, "execve(the program)"),
         }
     }
 }

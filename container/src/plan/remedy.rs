@@ -3,6 +3,8 @@
 use nix::errno::Errno;
 
 use super::call::Call;
+use super::lifecycle::LifeCall;
+use super::oci::{MountIn, OciCall};
 use crate::namespace::Namespace;
 
 /// Advice on `errno` from `call`, beginning with `; `; empty where nobody knows better.
@@ -39,6 +41,116 @@ pub fn remedy(call: &Call, errno: Errno) -> &'static str {
         (Call::ChangeDirectory { .. }, Errno::EACCES) => {
             "; this user may not enter it: name another directory"
         }
+        (
+            Call::WriteProc {
+                file: "oom_score_adj",
+                ..
+            },
+            Errno::EACCES,
+        ) => "; lowering it takes CAP_SYS_RESOURCE: give a value that is not below the caller's",
+        (Call::Oci(call), errno) => oci(call, errno),
+        (Call::Life(call), errno) => life(call, errno),
+        (_, Errno::ENOSPC) => "; the file system or one of the kernel's tables is full",
+        (_, Errno::EROFS) => "; the file system is read-only: mount it with `rw`",
+        _ => "",
+    }
+}
+
+fn oci(call: &OciCall, errno: Errno) -> &'static str {
+    match (call, errno) {
+        (OciCall::Mount(what), errno) => mount_in(what, errno),
+        (OciCall::Join { .. }, Errno::ENOENT) => {
+            "; name a namespace's file of a process that runs, such as /proc/PID/ns/net"
+        }
+        (OciCall::Join { .. } | OciCall::JoinInit { .. }, Errno::EPERM) => {
+            "; run as root with CAP_SYS_ADMIN over that namespace"
+        }
+        (OciCall::OpenRoot { .. }, Errno::ENOENT) => "; unpack an image there, or name its root",
+        (OciCall::PivotRoot, Errno::EINVAL) => {
+            "; a root in an initial RAM disk cannot be pivoted: give --no-pivot"
+        }
+        (OciCall::Write { .. }, Errno::ENOENT) => "; this kernel has no such parameter: remove it",
+        (OciCall::Write { .. }, Errno::EINVAL) => "; the kernel takes no such value for it",
+        (OciCall::Write { .. }, Errno::EACCES | Errno::EPERM) => {
+            "; it belongs to a namespace that the container has not got: add it, or run as root"
+        }
+        (OciCall::MakeDevice { .. }, Errno::EPERM) => {
+            "; run as root with CAP_MKNOD, and allow the device in `linux.resources.devices`"
+        }
+        (OciCall::Rlimit { .. }, Errno::EPERM) => {
+            "; raising a hard limit takes CAP_SYS_RESOURCE: ask for no more than `ulimit -H` tells"
+        }
+        (OciCall::Rlimit { .. }, Errno::EINVAL) => "; the soft limit may not be above the hard one",
+        (OciCall::BecomeUser { .. }, Errno::EINVAL) => {
+            "; its user namespace has no such user or group: add them to `linux.uidMappings` and `linux.gidMappings`"
+        }
+        (OciCall::BecomeUser { .. }, Errno::EPERM) => {
+            "; run as root with CAP_SETUID and CAP_SETGID"
+        }
+        (OciCall::ChangeDirectory { .. }, Errno::ENOENT) => {
+            "; make the directory in the root, or name another"
+        }
+        (OciCall::ChangeDirectory { .. }, Errno::ENOTDIR) => "; name a directory",
+        (OciCall::ChangeDirectory { .. }, Errno::EACCES) => {
+            "; its user may not enter it: name another directory"
+        }
+        (OciCall::ChangeDirectory { .. }, Errno::EXDEV) => {
+            "; that is outside of the root: name a directory in it"
+        }
+        (OciCall::Seccomp { .. }, Errno::EINVAL) => {
+            "; this kernel lacks a flag or action of the filter: see /proc/sys/kernel/seccomp/actions_avail"
+        }
+        (OciCall::Seccomp { .. }, Errno::EACCES) => {
+            "; without CAP_SYS_ADMIN a filter takes `process.noNewPrivileges`"
+        }
+        (OciCall::Scheduler(_) | OciCall::IoPriority { .. }, Errno::EPERM) => {
+            "; real time takes CAP_SYS_NICE: choose another policy or class"
+        }
+        (OciCall::RunHooks { .. }, Errno::ECANCELED) => "; what it said is above",
+        (OciCall::Terminal { .. }, Errno::ENOENT | Errno::ENOTTY) => {
+            "; a terminal takes a devpts at /dev/pts: add it to `mounts`"
+        }
+        (_, Errno::ELOOP | Errno::EXDEV) => "; a link on the way leads out of the root: remove it",
+        (_, Errno::EROFS) => "; the root is read-only there: make what is missing in the image",
+        _ => "",
+    }
+}
+
+fn mount_in(what: &MountIn, errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT => "; its source or a directory above its destination is not there: make it",
+        Errno::ENODEV => "; this kernel has no such file system: load its module, or remove it",
+        Errno::ENOTDIR => "; a file fits on a file only, and a directory on a directory",
+        Errno::ENOTBLK => "; its source is no disk: give the option `bind` to see it elsewhere",
+        Errno::EINVAL => {
+            "; the file system takes no such option, or its source is none: see the kernel's log"
+        }
+        Errno::ELOOP | Errno::EXDEV => {
+            "; a link on the way to its destination leads out of the root: remove it"
+        }
+        Errno::EBUSY => "; its source is mounted elsewhere with other options",
+        Errno::EROFS => "; the root is read-only there: make the destination in the image",
+        _ => what
+            .kind
+            .as_deref()
+            .map_or("", |kind| mount(kind.to_bytes(), errno)),
+    }
+}
+
+fn life(call: &LifeCall, errno: Errno) -> &'static str {
+    match (call, errno) {
+        (LifeCall::Join { .. }, Errno::ENOENT) => {
+            "; name a namespace's file of a process that runs, such as /proc/PID/ns/net"
+        }
+        (LifeCall::Join { .. }, Errno::EINVAL) => "; that file is no namespace of this kind",
+        (LifeCall::Join { .. } | LifeCall::JoinInit { .. }, Errno::EPERM) => {
+            "; run as root with CAP_SYS_ADMIN over that namespace"
+        }
+        (LifeCall::JoinInit { .. }, Errno::ESRCH) => "; the container has ended meanwhile",
+        (LifeCall::AwaitEnd, Errno::ETIMEDOUT) => {
+            "; it hangs in the kernel: see /proc/PID/stack, and try again"
+        }
+        (LifeCall::Listen { .. }, Errno::EADDRINUSE) => "; delete the container with --force",
         _ => "",
     }
 }

@@ -81,6 +81,14 @@ impl Step {
         self
     }
 
+    /// What it does and who asked for it, for an error.
+    pub fn told(&self) -> String {
+        match self.field.as_ref() {
+            "" => self.what.to_string(),
+            field => format!("{} (`{field}`)", self.what),
+        }
+    }
+
     /// Call number `index`, the alternative's ones counted after the others.
     pub fn call(&self, index: usize) -> Option<&Call> {
         let alternative: &[Call] = match &self.otherwise {

@@ -213,12 +213,12 @@ fn no_refusal_goes_unnoticed() {
 fn a_plan_runs_against_a_recorder_as_it_reads() {
     let plan = plan(&Config::new(["true"]), &root_host()).unwrap();
     let mut kernel = Recorder::default();
-    for (_, step) in plan.steps_of(Actor::Init) {
+    for step in plan.steps_of(Actor::Init) {
         perform(&mut kernel, step).unwrap();
     }
     let planned = plan
         .steps_of(Actor::Init)
-        .flat_map(|(_, step)| &step.calls)
+        .flat_map(|step| &step.calls)
         .map(ToString::to_string);
     assert_eq!(kernel.calls, planned.collect::<Vec<_>>());
 }

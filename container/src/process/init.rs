@@ -13,18 +13,16 @@ use nix::sys::prctl;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 
-use super::diagnose::diagnose;
 use super::plain;
 use super::report::Report;
+use super::steps::{self, Init};
 use super::streams::Streams;
 use crate::cgroup::Entrance;
-use crate::execute::{Kernel, perform};
+use crate::execute::Kernel;
 use crate::plan::Plan;
 use crate::plan::call::Call;
-use crate::plan::step::Actor;
 use crate::sys::{self, Program, SpawnError};
 
 /// What init has from the runtime.
@@ -69,34 +67,8 @@ pub fn run(
         not_executed: None,
         umask: None,
     };
-    for (index, step) in inheritance.plan.steps_of(Actor::Init) {
-        let index = index as u16;
-        let before = inheritance.tells_steps.then(now);
-        match perform(&mut kernel, step) {
-            Ok(outcome) => {
-                if let Some(before) = before {
-                    let nanoseconds = now().saturating_sub(before);
-                    Report::Step {
-                        step: index,
-                        outcome,
-                        nanoseconds,
-                    }
-                    .send(inheritance.channel);
-                }
-            }
-            Err((call, errno)) => {
-                let report = match kernel.not_executed {
-                    Some(failure) => explain(kernel.program, failure),
-                    None => Report::Failed {
-                        step: index,
-                        call,
-                        errno,
-                    },
-                };
-                report.send(inheritance.channel);
-                return 125;
-            }
-        }
+    if !steps::take(&mut kernel, inheritance.plan) {
+        return 125;
     }
     let Some(command) = kernel.command else {
         return 125;
@@ -107,28 +79,6 @@ pub fn run(
         let _ = prctl::set_pdeathsig(None);
     }
     look_after(command, inheritance)
-}
-
-/// Monotonic time in nanoseconds; without a system call.
-fn now() -> u64 {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .unwrap_or(TimeSpec::new(0, 0));
-    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
-}
-
-fn explain(program: &Program, failure: SpawnError) -> Report {
-    match program.candidates().get(failure.candidate) {
-        Some(path) => Report::NotExecuted {
-            candidate: failure.candidate as u16,
-            errno: failure.errno,
-            diagnosis: diagnose(path, failure.errno),
-        },
-        None => Report::Failed {
-            step: u16::MAX,
-            call: 0,
-            errno: failure.errno,
-        },
-    }
 }
 
 /// Waits until the command ends, and reports how.
@@ -221,6 +171,24 @@ impl Kernel for Child<'_> {
             },
             _ => plain::call(call),
         }
+    }
+}
+
+impl Init for Child<'_> {
+    fn listener(&self) -> BorrowedFd<'_> {
+        self.inheritance.channel
+    }
+
+    fn tells_steps(&self) -> bool {
+        self.inheritance.tells_steps
+    }
+
+    fn program(&self) -> &Program {
+        self.program
+    }
+
+    fn not_executed(&self) -> Option<SpawnError> {
+        self.not_executed
     }
 }
 

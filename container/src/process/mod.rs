@@ -9,9 +9,11 @@
 //! Init is a copy of the runtime, not a program of its own: nothing has to be found, loaded or linked.
 
 pub mod diagnose;
+pub(crate) mod hear;
 pub mod init;
 pub mod plain;
 pub mod report;
 pub mod status;
+pub(crate) mod steps;
 pub mod streams;
 pub mod supervise;

@@ -30,7 +30,7 @@ pub const DETAIL_MAX_BYTES: usize = 256;
 pub enum Report {
     /// A step has been taken.
     Step {
-        /// Its index in the plan.
+        /// Its index among init's steps of the plan.
         step: u16,
         /// How it went.
         outcome: StepOutcome,
@@ -39,7 +39,7 @@ pub enum Report {
     },
     /// A step failed and the child is about to exit.
     Failed {
-        /// Its index in the plan.
+        /// Its index among init's steps of the plan.
         step: u16,
         /// Which of its calls, the alternative's ones after the others.
         call: u16,
@@ -55,8 +55,10 @@ pub enum Report {
         /// What is behind it.
         diagnosis: Diagnosis,
     },
-    /// The command runs.
+    /// The command runs, or nothing is left but to start it.
     Started,
+    /// The runtime's hooks are to run now.
+    AwaitsHooks,
     /// The command has ended, with this wait status (`man 2 wait`).
     Ended {
         /// As `waitpid` gives it.
@@ -130,6 +132,7 @@ impl Report {
                 frame.length += detail.len();
             }
             Self::Started => frame.put(0, &[4]),
+            Self::AwaitsHooks => frame.put(0, &[7]),
             Self::Ended { wait_status } => {
                 frame.put(0, &[5]);
                 frame.put(12, &wait_status.to_ne_bytes());
@@ -181,6 +184,7 @@ impl Report {
             6 => Self::Listener {
                 descriptor: i32_at(12),
             },
+            7 => Self::AwaitsHooks,
             _ => return None,
         })
     }
@@ -256,6 +260,7 @@ mod tests {
                 diagnosis: Diagnosis::new(Cause::MissingInterpreter, b"/usr/bin/perl7"),
             },
             Report::Started,
+            Report::AwaitsHooks,
             Report::Ended {
                 wait_status: 0x7f00,
             },

@@ -82,8 +82,8 @@ fn user_namespace(owners: &Owners) -> Result<OwnedFd, Error> {
     .map_err(Error::system("clone3"))?;
     let pid = child.pid.as_raw();
     let lines = |map: &[Mapping]| map.iter().map(|it| format!("{it}\n")).collect::<String>();
-    let made = super::create::write_proc(pid, "uid_map", &lines(users))
-        .and_then(|()| super::create::write_proc(pid, "gid_map", &lines(groups)))
+    let made = super::executor::write_proc(pid, "uid_map", &lines(users))
+        .and_then(|()| super::executor::write_proc(pid, "gid_map", &lines(groups)))
         .and_then(|()| opened(&format!("/proc/{pid}/ns/user")));
     drop(end);
     let ended = reap(&child);

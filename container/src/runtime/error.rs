@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::hooks;
+use crate::plan::step::Step;
 use crate::{cgroup, spec};
 
 /// A command that did not succeed.
@@ -65,6 +66,16 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A step failed at a file.
+    #[error("runtime cannot {what}: {}: {source}", path.display())]
+    At {
+        /// What the step does.
+        what: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A file of the runtime's is damaged.
     #[error("{}: {source}; delete the container with --force", path.display())]
     Json {
@@ -107,6 +118,42 @@ impl Error {
                 source,
             },
             other => Self::Step(other),
+        }
+    }
+
+    /// A container that cannot be started.
+    pub(crate) fn not_created(id: String, status: super::state::Status) -> Self {
+        Self::State {
+            command: "start",
+            id,
+            status: status.name(),
+            remedy: "; only a container that is created can be started",
+        }
+    }
+
+    /// The kernel's reason; `EINVAL` where it was not the kernel that refused.
+    pub(crate) fn errno(&self) -> Errno {
+        match self {
+            Self::File { source, .. } => super::executor::errno_of(source),
+            Self::Cgroup(error) => error.errno().unwrap_or(Errno::EINVAL),
+            Self::System { errno, .. } => *errno,
+            _ => Errno::EINVAL,
+        }
+    }
+
+    /// The same, at the step that ran into it. Errors that callers know by their words keep them.
+    pub(crate) fn at(self, step: &Step) -> Self {
+        match self {
+            Self::Cgroup(source) => Self::Step(crate::Error::Cgroup {
+                what: step.told(),
+                source,
+            }),
+            Self::File { path, source } => Self::At {
+                what: step.told(),
+                path,
+                source,
+            },
+            other => other,
         }
     }
 

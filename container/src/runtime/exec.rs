@@ -5,21 +5,15 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use nix::sched::{CloneFlags, setns};
-
-use super::bundle::{self, process};
-use super::create::{Asked, listen, with_program};
-use super::init::{self, Inheritance};
-use super::state::{self, Directory, Status};
-use super::{Error, notify};
-use crate::cgroup::{Group, Layout, Version};
-use crate::namespace::Namespace;
-use crate::plan::call::{Call, text};
-use crate::plan::oci::OciCall;
-use crate::plan::step::Step;
-use crate::spec::{NamespaceKind, Process, Spec};
-use crate::start::reap;
-use crate::sys::{self, Clone3, Cloned, Program};
+use super::executor::{Birth, Runtime};
+use super::state::{Directory, Record};
+use super::{Error, connect_console, plan};
+use crate::Observer;
+use crate::cgroup::{Group, Layout};
+use crate::execute::take_steps;
+use crate::plan::Plan;
+use crate::spec::{Process, Spec};
+use crate::sys::Cloned;
 
 /// What `exec` takes.
 #[derive(Debug, Clone, Default)]
@@ -56,211 +50,97 @@ pub struct Exec {
     pub ignore_paused: bool,
 }
 
+/// What is known before anything is done.
+struct Prepared {
+    record: Record,
+    target: OwnedFd,
+    spec: Spec,
+    layout: Layout,
+    group: Group,
+    plan: Plan,
+    /// Held so that nobody removes the container meanwhile.
+    _directory: Directory,
+}
+
+impl Prepared {
+    fn new(what: &Exec) -> Result<Self, Error> {
+        let directory = Directory::open(&what.root, &what.id)?;
+        let record = directory.load()?;
+        let target = record.init().ok_or(Error::State {
+            command: "exec in",
+            id: what.id.clone(),
+            status: "stopped",
+            remedy: "; it has ended",
+        })?;
+        let spec = Spec::read(&directory.path.join("config.json"))?;
+        let process = the_process(what, &spec)?;
+        let layout = Layout::detect()?;
+        let group = Group::from_paths(&layout, &record.cgroup_paths, layout.controllers())?;
+        if !what.ignore_paused && super::status::is_frozen(&group) {
+            return Err(Error::State {
+                command: "exec in",
+                id: what.id.clone(),
+                status: "paused",
+                remedy: "; resume it, or give --ignore-paused",
+            });
+        }
+        let is_born_in_group = group.directory_fd().is_some();
+        let plan = plan::exec(&process, &spec, what.pid_file.as_deref(), is_born_in_group)?;
+        Ok(Self {
+            record,
+            target,
+            spec,
+            layout,
+            group,
+            plan,
+            _directory: directory,
+        })
+    }
+}
+
+/// What [`exec`] would do.
+///
+/// # Errors
+/// As [`exec`].
+pub fn dry_run(what: &Exec) -> Result<Plan, Error> {
+    Ok(Prepared::new(what)?.plan)
+}
+
 /// Starts a process in a container. A terminal goes to `console` if there is no socket for it.
 ///
 /// # Errors
 /// When the container does not run, or the program cannot be executed.
-pub fn exec(what: &Exec, console: Option<OwnedFd>) -> Result<Cloned, Error> {
-    let directory = Directory::open(&what.root, &what.id)?;
-    let record = directory.load()?;
-    let target = record.init().ok_or(Error::State {
-        command: "exec in",
-        id: what.id.clone(),
-        status: "stopped",
-        remedy: "; it has ended",
-    })?;
-    let spec = Spec::read(&directory.path.join("config.json"))?;
-    let process = the_process(what, &spec)?;
-    let layout = Layout::detect()?;
-    let group = Group::from_paths(&layout, &record.cgroup_paths, layout.controllers())?;
-    if !what.ignore_paused && super::status::is_frozen(&group) {
-        return Err(Error::State {
-            command: "exec in",
-            id: what.id.clone(),
-            status: "paused",
-            remedy: "; resume it, or give --ignore-paused",
-        });
-    }
+pub fn exec(
+    what: &Exec,
+    console: Option<OwnedFd>,
+    observer: &mut dyn Observer,
+) -> Result<Cloned, Error> {
+    let it = Prepared::new(what)?;
     let console = match &what.console_socket {
-        Some(path) => Some(
-            std::os::unix::net::UnixStream::connect(path)
-                .map(OwnedFd::from)
-                .map_err(|source| Error::File {
-                    path: path.clone(),
-                    source,
-                })?,
-        ),
+        Some(path) => Some(connect_console(path)?),
         None => console,
     };
-    let plan = with_program(steps(&process, &spec)?, Some(&process));
-    let (ours, theirs) = sys::socket_pair().map_err(Error::system("socketpair"))?;
-    let program = Program::new(
-        plan.candidates.clone(),
-        plan.arguments.clone(),
-        plan.environment.clone(),
-    );
-    let entrance = group.entrance()?;
-    let kinds = spec.linux.namespaces.iter().map(|it| it.kind.kernel());
-    // The child is born into the PID namespace; the rest it enters itself.
-    let flags = kinds
-        .filter(|kind| *kind != Namespace::Pid)
-        .fold(0, |flags, kind| flags | kind.flag());
-    let inheritance = Inheritance {
-        plan: &plan,
-        spec: &spec,
-        program: &program,
-        channel: theirs.as_fd(),
-        listener: None,
-        console: console.as_ref().map(AsFd::as_fd),
-        preserved: what.preserve_fds,
-        entrance: Some(&entrance),
-        is_born_in_group: group.directory_fd().is_some(),
-        groups: &[],
-        is_unified: layout
-            .hierarchies()
-            .iter()
-            .all(|it| it.version == Version::V2),
-        state: &|pid, status| record.for_hooks(pid, status),
-        detached: &[],
-        joins: Some((target.as_fd(), CloneFlags::from_bits_retain(flags))),
+    let mut runtime = Runtime {
+        spec: Some(&it.spec),
+        layout: Some(&it.layout),
+        record: it.record,
+        target: Some(it.target),
+        group: Some(it.group),
+        birth: Some(Birth {
+            preserved: what.preserve_fds,
+            console: console.as_ref().map(AsFd::as_fd),
+        }),
+        ..Runtime::new(&it.plan, observer)
     };
-    let child = born_in(&target, spec.has(NamespaceKind::Pid), || {
-        let clone = Clone3 {
-            namespaces: 0,
-            cgroup: group.directory_fd(),
-            ..Clone3::default()
-        };
-        sys::clone3(&clone, || init::run(&inheritance)).map_err(Error::system("clone3"))
-    })?;
-    drop(theirs);
-    let written = what.pid_file.as_ref().map_or(Ok(()), |path| {
-        state::replace(path, child.pid.to_string().as_bytes())
-    });
-    let heard = written.and_then(|()| {
-        nix::unistd::write(&ours, b"\n").map_err(Error::system("write"))?;
-        let state = || record.for_hooks(record.pid, Status::Running.name());
-        let answer = |asked| match asked {
-            Asked::Hooks => Ok(()),
-            Asked::Listener(descriptor) => {
-                let pid = child.pid.as_raw();
-                notify::pass_on(&spec, child.pidfd.as_fd(), descriptor, pid, &state())
-            }
-        };
-        listen(&ours, &plan, answer).map(drop)
-    });
-    heard.inspect_err(|_| {
-        let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
-        let _ = reap(&child);
-    })?;
-    Ok(child)
-}
-
-/// Calls `clone` with the caller's children being born in the PID namespace of `target`.
-fn born_in<T>(
-    target: &OwnedFd,
-    joins: bool,
-    clone: impl FnOnce() -> Result<T, Error>,
-) -> Result<T, Error> {
-    if !joins {
-        return clone();
-    }
-    let own = fs::File::open("/proc/self/ns/pid").map_err(|source| Error::File {
-        path: "/proc/self/ns/pid".into(),
-        source,
-    })?;
-    setns(target, CloneFlags::CLONE_NEWPID).map_err(Error::system("setns"))?;
-    let cloned = clone();
-    setns(own, CloneFlags::CLONE_NEWPID).map_err(Error::system("setns"))?;
-    cloned
-}
-
-fn steps(process: &Process, spec: &Spec) -> Result<Vec<Step>, Error> {
-    let oci = |what: &'static str, why, calls: Vec<OciCall>| {
-        Step::init(what, why, calls.into_iter().map(Call::Oci).collect())
-    };
-    let processors = |field: &str, list: &str| match list {
-        "" => Ok(None),
-        list => {
-            bundle::process::processors(&format!("process.execCPUAffinity.{field}"), list).map(Some)
+    let taken = take_steps(&mut runtime, &it.plan);
+    match (taken, runtime.child.take()) {
+        (Ok(()), Some(child)) => Ok(child),
+        (taken, child) => {
+            runtime.child = child;
+            runtime.abandon_child();
+            Err(taken.err().unwrap_or(Error::NotRunning))
         }
-    };
-    let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
-    let mut steps = Vec::new();
-    bundle::label::open(&mut steps, process)?;
-    if let Some(initial) = processors("initial", &affinity.initial)? {
-        let call = OciCall::Affinity {
-            processors: Some(initial),
-        };
-        steps.push(
-            oci(
-                "go to its first processors",
-                "entering the group is work as well",
-                vec![call],
-            )
-            .asked_by("process.execCPUAffinity.initial"),
-        );
     }
-    steps.extend([
-        Step::init(
-            "enter the cgroup",
-            "from here on the limits hold",
-            vec![
-                Call::EnterGroup,
-                Call::Oci(OciCall::Affinity {
-                    processors: processors("final", &affinity.last)?,
-                }),
-            ],
-        ),
-        Step::init(
-            "let go of the host's descriptors",
-            "an open directory of the host is a way out",
-            vec![
-                Call::CloseDescriptors,
-                Call::NotDumpable,
-                Call::DieWithRuntime,
-            ],
-        ),
-        Step::init(
-            "wait until it is written down",
-            "callers look for its number",
-            vec![Call::AwaitRelease],
-        ),
-        oci(
-            "enter the container's namespaces",
-            "it is to see what init sees",
-            vec![
-                OciCall::NewSession,
-                OciCall::Join {
-                    kind: Namespace::Mount,
-                    path: text(""),
-                },
-            ],
-        ),
-    ]);
-    if spec.has(NamespaceKind::User) {
-        steps.push(Step::init(
-            "become root of its user namespace",
-            "the caller is nobody there",
-            vec![Call::Oci(OciCall::BecomeRoot), Call::NotDumpable],
-        ));
-    }
-    if process.terminal {
-        let size = process.console_size.map(|size| (size.height, size.width));
-        steps.push(oci(
-            "give it a terminal",
-            "programs for people need one",
-            vec![OciCall::Terminal {
-                owner: process.user.uid,
-                size,
-            }],
-        ));
-    }
-    let alone = Spec {
-        hooks: Default::default(),
-        ..spec.clone()
-    };
-    process::steps(&mut steps, process, &alone, &bundle::Options::default())?;
-    Ok(steps)
 }
 
 fn the_process(what: &Exec, spec: &Spec) -> Result<Process, Error> {

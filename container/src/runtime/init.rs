@@ -23,14 +23,12 @@ use nix::unistd::{
 
 use super::{home, hooks, root};
 use crate::cgroup::Entrance;
-use crate::execute::{Kernel, perform};
+use crate::execute::Kernel;
 use crate::plan::Plan;
 use crate::plan::call::{Call, text};
 use crate::plan::oci::{HookKind, MountIn, OciCall};
-use crate::plan::step::Actor;
-use crate::process::diagnose::diagnose;
-use crate::process::plain;
 use crate::process::report::Report;
+use crate::process::{plain, steps};
 use crate::spec::Spec;
 use crate::sys::{self, Program, SchedulerAttributes, SpawnError};
 
@@ -62,9 +60,16 @@ pub struct Inheritance<'a> {
     pub state: &'a dyn Fn(i32, &str) -> Vec<u8>,
     /// Mounts that the runtime has taken from the host's.
     pub detached: &'a [Option<OwnedFd>],
-    /// The namespaces of this descriptor are entered first (`exec`).
-    pub joins: Option<(BorrowedFd<'a>, CloneFlags)>,
+    /// The container's init, whose namespaces are entered (`exec`).
+    pub joins: Option<BorrowedFd<'a>>,
+    /// Whether every step is reported, or only a failure.
+    pub tells_steps: bool,
 }
+
+/// What the runtime says to a process that waits: to go on, or to tell every step from there on as well.
+pub const GO_ON: u8 = b'\n';
+/// See [`GO_ON`].
+pub const GO_ON_AND_TELL: u8 = b'+';
 
 /// Takes init's steps; returns only when one has failed, with the exit status.
 pub fn run(inheritance: &Inheritance<'_>) -> i32 {
@@ -77,31 +82,10 @@ pub fn run(inheritance: &Inheritance<'_>) -> i32 {
         clocks: None,
         home: None,
         not_executed: None,
+        tells_steps: inheritance.tells_steps,
     };
-    for (index, step) in inheritance.plan.steps_of(Actor::Init) {
-        let Err((call, errno)) = perform(&mut init, step) else {
-            continue;
-        };
-        let report = match init.not_executed {
-            Some(SpawnError { candidate, errno }) => Report::NotExecuted {
-                candidate: candidate as u16,
-                errno,
-                diagnosis: match inheritance.program.candidates().get(candidate) {
-                    Some(path) => diagnose(path, errno),
-                    None => diagnose(c"", errno),
-                },
-            },
-            None => Report::Failed {
-                step: index as u16,
-                call,
-                errno,
-            },
-        };
-        report.send(init.listener_now());
-        return 1;
-    }
-    // A plan without a program: there is nothing to become.
-    0
+    // A plan without a program has nothing to become.
+    i32::from(!steps::take(&mut init, inheritance.plan))
 }
 
 struct Init<'a> {
@@ -117,16 +101,29 @@ struct Init<'a> {
     clocks: Option<OwnedFd>,
     home: Option<Vec<u8>>,
     not_executed: Option<SpawnError>,
+    tells_steps: bool,
+}
+
+impl steps::Init for Init<'_> {
+    fn listener(&self) -> BorrowedFd<'_> {
+        let start = self.start.as_ref();
+        start.map_or(self.inheritance.channel, AsFd::as_fd)
+    }
+
+    fn tells_steps(&self) -> bool {
+        self.tells_steps
+    }
+
+    fn program(&self) -> &Program {
+        self.inheritance.program
+    }
+
+    fn not_executed(&self) -> Option<SpawnError> {
+        self.not_executed
+    }
 }
 
 impl Init<'_> {
-    /// Whoever wants to know of a failure now.
-    fn listener_now(&self) -> BorrowedFd<'_> {
-        self.start
-            .as_ref()
-            .map_or(self.inheritance.channel, AsFd::as_fd)
-    }
-
     fn root(&self) -> Result<BorrowedFd<'_>, Errno> {
         self.root.as_ref().map(AsFd::as_fd).ok_or(Errno::EBADF)
     }
@@ -136,7 +133,7 @@ impl Kernel for Init<'_> {
     fn call(&mut self, call: &Call) -> Result<(), Errno> {
         match call {
             Call::EnterGroup => self.enter_group(),
-            Call::AwaitRelease => await_byte(self.inheritance.channel),
+            Call::AwaitRelease => await_byte(self.inheritance.channel).map(drop),
             Call::CloseDescriptors => self.close_descriptors(),
             Call::Umask { mask } => {
                 umask(Mode::from_bits_truncate(*mask));
@@ -152,15 +149,16 @@ impl Init<'_> {
     fn oci(&mut self, call: &OciCall) -> Result<(), Errno> {
         match call {
             OciCall::Join { kind, path } => {
-                if let Some((fd, flags)) = self.inheritance.joins {
-                    return setns(fd, flags);
-                }
                 let file = open(
                     path.as_c_str(),
                     OFlag::O_RDONLY | OFlag::O_CLOEXEC,
                     Mode::empty(),
                 )?;
                 setns(file, CloneFlags::from_bits_retain(kind.flag()))
+            }
+            OciCall::JoinInit { namespaces } => {
+                let init = self.inheritance.joins.ok_or(Errno::ESRCH)?;
+                setns(init, CloneFlags::from_bits_retain(namespaces.flags()))
             }
             OciCall::NewSession => setsid().map(drop),
             OciCall::BecomeRoot => {
@@ -200,8 +198,8 @@ impl Init<'_> {
             }
             OciCall::Write { path, text } => write_file(path, text.to_bytes()),
             OciCall::AwaitHooks => {
-                Report::Ended { wait_status: 0 }.send(self.inheritance.channel);
-                await_byte(self.inheritance.channel)
+                Report::AwaitsHooks.send(self.inheritance.channel);
+                await_byte(self.inheritance.channel).map(drop)
             }
             OciCall::RunHooks { kind } => self.run_hooks(*kind),
             OciCall::PivotRoot => {
@@ -314,6 +312,10 @@ impl Init<'_> {
                 self.home = Some(home::find(*uid));
                 Ok(())
             }
+            OciCall::Announce => {
+                Report::Started.send(steps::Init::listener(self));
+                Ok(())
+            }
             OciCall::AwaitStart => self.await_start(),
             OciCall::Execute => self.execute(),
         }
@@ -335,12 +337,7 @@ impl Init<'_> {
     /// becomes the program.
     fn close_descriptors(&self) -> Result<(), Errno> {
         let it = self.inheritance;
-        let own = [
-            Some(it.channel),
-            it.listener,
-            it.console,
-            it.joins.map(|(fd, _)| fd),
-        ];
+        let own = [Some(it.channel), it.listener, it.console, it.joins];
         let detached = it.detached.iter().flatten().map(AsFd::as_fd);
         let opened = [&self.label, &self.clocks]
             .into_iter()
@@ -518,8 +515,9 @@ impl Init<'_> {
     /// Has the runtime, or who starts the container, fetch the listener, and waits until that is done.
     fn pass_on(&self, listener: &OwnedFd) -> Result<(), Errno> {
         let descriptor = listener.as_raw_fd();
-        Report::Listener { descriptor }.send(self.listener_now());
-        await_byte(self.listener_now())
+        let whom = steps::Init::listener(self);
+        Report::Listener { descriptor }.send(whom);
+        await_byte(whom).map(drop)
     }
 
     /// Tells the runtime that all is ready, and waits until somebody says "go": whoever only asks
@@ -538,7 +536,8 @@ impl Init<'_> {
                 Err(Errno::EINTR | Errno::ECONNABORTED) => continue,
                 Err(errno) => return Err(errno),
             };
-            if await_byte(caller.as_fd()).is_ok() {
+            if let Ok(word) = await_byte(caller.as_fd()) {
+                self.tells_steps = word == GO_ON_AND_TELL;
                 self.start = Some(caller);
                 return Ok(());
             }
@@ -590,11 +589,11 @@ impl Init<'_> {
     }
 }
 
-fn await_byte(channel: BorrowedFd<'_>) -> Result<(), Errno> {
+fn await_byte(channel: BorrowedFd<'_>) -> Result<u8, Errno> {
     let mut byte = [0];
     loop {
         match nix::unistd::read(channel, &mut byte) {
-            Ok(1) => return Ok(()),
+            Ok(1) => return Ok(byte[0]),
             Ok(_) => return Err(Errno::EPIPE),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),

@@ -10,6 +10,7 @@
 //! mount namespace is the last one, as paths mean something else in it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -17,12 +18,12 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, pipe2, read, write};
 
-use super::{Error, bundle};
+use super::Error;
 use crate::namespace::Namespace;
-use crate::plan::call::{Call, text};
-use crate::plan::oci::OciCall;
+use crate::plan::call::Call;
+use crate::plan::lifecycle::LifeCall;
 use crate::plan::step::Step;
-use crate::spec::{self, Spec};
+use crate::spec;
 use crate::start::reap;
 use crate::sys::{self, Clone3, Cloned};
 
@@ -31,11 +32,12 @@ struct Join {
     /// Its place in `linux.namespaces`.
     index: usize,
     kind: Namespace,
-    path: String,
+    path: PathBuf,
     file: OwnedFd,
 }
 
 /// The namespaces that a container shares, opened.
+#[derive(Default)]
 pub struct Joins(Vec<Join>);
 
 /// What the go-between tells: the place of a namespace in the list, or one of these.
@@ -43,35 +45,33 @@ const CLONED: i32 = -1;
 const NOT_CLONED: i32 = -2;
 
 impl Joins {
-    /// Opens what the configuration names.
+    /// Opens one more: number `index` of `linux.namespaces`.
     ///
     /// # Errors
     /// A path that cannot be opened, or is a namespace of another kind.
-    pub fn open(spec: &Spec) -> Result<Self, Error> {
-        bundle::joins(spec)
-            .map(|(index, kind, path)| {
-                let field = || format!("linux.namespaces[{index}].path");
-                let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-                    .map_err(|errno| failed(index, kind, path, errno))?;
-                match sys::namespace_kind(file.as_fd()) {
-                    Ok(there) if there == kind.flag() => Ok(Join {
-                        index,
-                        kind,
-                        path: path.into(),
-                        file,
-                    }),
-                    Ok(_) => {
-                        let why = "it is a namespace of another type";
-                        Err(spec::Error::field(field(), path, why).into())
-                    }
-                    Err(_) => {
-                        let why = "it is no namespace; name a file such as /proc/PID/ns/net";
-                        Err(spec::Error::field(field(), path, why).into())
-                    }
-                }
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+    pub fn open(&mut self, index: usize, kind: Namespace, path: &Path) -> Result<(), Error> {
+        let refuse = |why| {
+            let field = format!("linux.namespaces[{index}].path");
+            spec::Error::field(field, path.display(), why).into()
+        };
+        let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| failed(index, kind, path, errno))?;
+        match sys::namespace_kind(file.as_fd()) {
+            Ok(there) if there == kind.flag() => {}
+            Ok(_) => return Err(refuse("it is a namespace of another type")),
+            Err(_) => {
+                return Err(refuse(
+                    "it is no namespace; name a file such as /proc/PID/ns/net",
+                ));
+            }
+        }
+        self.0.push(Join {
+            index,
+            kind,
+            path: path.into(),
+            file,
+        });
+        Ok(())
     }
 
     /// Clones init into them.
@@ -160,11 +160,9 @@ impl Joins {
     }
 }
 
-fn failed(index: usize, kind: Namespace, path: &str, errno: Errno) -> Error {
-    let call = Call::Oci(OciCall::Join {
-        kind,
-        path: text(path),
-    });
+fn failed(index: usize, kind: Namespace, path: &Path, errno: Errno) -> Error {
+    let path = path.to_owned();
+    let call = Call::Life(LifeCall::Join { index, kind, path });
     let step = Step::runtime("join a namespace", "", vec![call])
         .asked_by(format!("linux.namespaces[{index}].path"));
     Error::Step(crate::Error::step(&step, 0, errno))

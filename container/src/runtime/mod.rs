@@ -9,11 +9,13 @@ mod detached;
 mod error;
 pub mod events;
 pub mod exec;
+mod executor;
 mod home;
 pub mod hooks;
 pub mod init;
 mod join;
 mod notify;
+mod plan;
 mod rlimit;
 pub mod root;
 pub mod state;
@@ -26,12 +28,23 @@ pub use rlimit::rlimit_number;
 pub use time::now;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use crate::sys;
 
 /// Takes a descriptor that has just been received and belongs to nobody else.
 pub fn own_descriptor(fd: RawFd) -> OwnedFd {
     sys::own(fd)
+}
+
+/// Connects to the socket that a terminal is to be sent to.
+fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
+    let socket = UnixStream::connect(path).map(OwnedFd::from);
+    socket.map_err(|source| Error::File {
+        path: path.into(),
+        source,
+    })
 }
 
 /// Gives one terminal the size of another; nothing when one is none.

@@ -102,16 +102,16 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::Exists`] when there is such a container.
-    pub fn create(root: &Path, id: &str) -> Result<Self, Error> {
+    pub fn create(path: &Path, id: &str) -> Result<Self, Error> {
         check_id(id)?;
-        let path = root.join(id);
+        let path = path.to_owned();
         let make = || fs::DirBuilder::new().mode(0o700).create(&path);
         let made = match make() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parents = fs::DirBuilder::new()
                     .mode(0o711)
                     .recursive(true)
-                    .create(root);
+                    .create(path.parent().unwrap_or(&path));
                 parents.and_then(|()| make())
             }
             other => other,
@@ -169,27 +169,6 @@ impl Directory {
         }
     }
 
-    /// Writes the record, so that a reader sees the old one or the new one and nothing between.
-    ///
-    /// # Errors
-    /// [`Error::File`] with the file.
-    pub fn save(&self, record: &Record) -> Result<(), Error> {
-        let bytes = serde_json::to_vec(record).map_err(|source| Error::Json {
-            path: self.path.clone(),
-            source,
-        })?;
-        replace(&self.path.join("state.json"), &bytes)
-    }
-
-    /// Keeps the configuration as it is now.
-    ///
-    /// # Errors
-    /// [`Error::File`] with the file.
-    pub fn keep_config(&self, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.path.join("config.json");
-        fs::write(&path, bytes).map_err(|source| Error::File { path, source })
-    }
-
     /// Reads the record.
     ///
     /// # Errors
@@ -199,17 +178,13 @@ impl Directory {
         load(&self.path)
     }
 
-    /// Where init listens.
-    pub fn socket(&self) -> PathBuf {
-        self.path.join("start")
-    }
-
     /// Removes the directory; the container is gone.
     ///
     /// # Errors
     /// [`Error::File`].
     pub fn remove(self) -> Result<(), Error> {
-        for name in ["start", "config.json", "state.json.new", "state.json"] {
+        // All that there is of most, and a call less for each that there seldom is.
+        for name in ["config.json", "state.json"] {
             let _ = fs::remove_file(self.path.join(name));
         }
         let Self { path, _lock } = self;
@@ -230,6 +205,18 @@ pub fn load(directory: &Path) -> Result<Record, Error> {
         source,
     })?;
     serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })
+}
+
+/// Writes the record, so that a reader sees the old one or the new one and nothing between.
+///
+/// # Errors
+/// [`Error::File`] with the file.
+pub fn save(path: &Path, record: &Record) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(record).map_err(|source| Error::Json {
+        path: path.into(),
+        source,
+    })?;
+    replace(path, &bytes)
 }
 
 /// Writes a file as a whole.
@@ -306,7 +293,7 @@ pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// The kernel's.
-pub fn listen(directory: &Path, name: &str) -> Result<OwnedFd, Errno> {
+pub fn listen(path: &Path) -> Result<OwnedFd, Errno> {
     use nix::sys::socket::{
         AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
     };
@@ -317,14 +304,16 @@ pub fn listen(directory: &Path, name: &str) -> Result<OwnedFd, Errno> {
         SockFlag::SOCK_CLOEXEC,
         None,
     )?;
-    let path = directory.join(name);
-    match UnixAddr::new(&path) {
+    match UnixAddr::new(path) {
         Ok(address) => bind(socket.as_raw_fd(), &address)?,
         Err(_) => {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(Errno::EINVAL);
+            };
             let directory = nix::fcntl::open(directory, flags, Mode::empty())?;
-            let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
-            bind(socket.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
+            let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
+            bind(socket.as_raw_fd(), &UnixAddr::new(&path.join(name))?)?;
         }
     }
     listen(&socket, Backlog::new(16)?)?;

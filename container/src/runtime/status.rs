@@ -2,23 +2,22 @@
 //! `resume`, `update`, `delete`.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use super::Error;
 use super::bundle::limits;
+use super::executor::Runtime;
 use super::state::{self, Directory, Record, Status};
-use super::{Error, hooks};
-use crate::cgroup::{self, FreezerState, Group, Layout, Stats};
-use crate::spec::{NamespaceKind, Resources, Spec};
+use crate::Observer;
+use crate::cgroup::{FreezerState, Group, Layout, Stats};
+use crate::execute::take_steps;
+use crate::plan::Plan;
+use crate::spec::{Resources, Spec};
 use crate::sys;
-
-/// How long a killed container may take to end, in milliseconds.
-const END_MS: u16 = 10_000;
 
 /// A container, as the kernel has it now.
 #[derive(Debug, Clone)]
@@ -35,7 +34,7 @@ pub(super) fn group(record: &Record) -> Result<Group, Error> {
     Ok(Group::from_paths(
         &layout,
         &record.cgroup_paths,
-        super::create::all_controllers(&layout),
+        layout.controllers(),
     )?)
 }
 
@@ -260,74 +259,99 @@ pub fn update(root: &Path, id: &str, resources: &Resources) -> Result<(), Error>
     Ok(group(&record)?.apply(&limits::limits(resources)?)?)
 }
 
+/// What [`delete`] knows before it does anything.
+struct Doomed {
+    directory: Directory,
+    record: Record,
+    spec: Option<Spec>,
+    group: Option<Group>,
+    init: Option<OwnedFd>,
+    plan: Plan,
+}
+
+impl Doomed {
+    fn open(root: &Path, id: &str, force: bool) -> Result<Self, Error> {
+        let directory = Directory::open(root, id)?;
+        let spec = Spec::read(&directory.path.join("config.json")).ok();
+        let record = match directory.load() {
+            // Its maker was killed before it wrote it down.
+            Err(Error::File { .. }) => None,
+            Err(Error::Json { .. }) if force => None,
+            other => Some(other?),
+        };
+        let init = record.as_ref().and_then(Record::init);
+        // One that was created and never started has nothing to lose.
+        if let Some(record) = &record
+            && init.is_some()
+            && !force
+            && !record.waits(&directory.path)
+        {
+            return Err(refuse(
+                "delete",
+                id,
+                status(&directory.path, record),
+                " that is not stopped; end it, or give --force",
+            ));
+        }
+        let group = match (&record, &spec) {
+            (Some(record), _) if init.is_some() => group(record).ok(),
+            (None, Some(spec)) => Some(super::create::unfinished_group(spec, id)?),
+            // Where nobody is left, or nothing was made, nobody is to be killed.
+            _ => None,
+        };
+        let pid = init.as_ref().and(record.as_ref()).map(|record| record.pid);
+        let record = record.unwrap_or_else(|| Record {
+            id: id.into(),
+            cgroup_paths: group
+                .iter()
+                .flat_map(Group::paths)
+                .map(Path::to_owned)
+                .collect(),
+            ..Record::default()
+        });
+        let path = &directory.path;
+        Ok(Self {
+            plan: super::plan::delete(spec.as_ref(), &record, path, pid),
+            record,
+            directory,
+            spec,
+            group,
+            init,
+        })
+    }
+}
+
 /// Removes a container that has ended, or with `force` one that has not.
 ///
 /// # Errors
 /// [`Error::NotFound`], or [`Error::State`] for one that still runs.
-pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
-    let directory = match Directory::open(root, id) {
+pub fn delete(
+    root: &Path,
+    id: &str,
+    force: bool,
+    observer: &mut dyn Observer,
+) -> Result<(), Error> {
+    let doomed = match Doomed::open(root, id, force) {
         Err(Error::NotFound(_)) if force => return Ok(()),
         other => other?,
     };
-    let record = match directory.load() {
-        // Its maker was killed before it wrote it down.
-        Err(Error::File { .. }) => {
-            super::create::remove_unfinished(&directory.path, id)?;
-            return directory.remove();
-        }
-        Err(Error::Json { .. }) if force => return directory.remove(),
-        other => other?,
+    let mut runtime = Runtime {
+        spec: doomed.spec.as_ref(),
+        record: doomed.record,
+        directory: Some(doomed.directory),
+        group: doomed.group,
+        target: doomed.init,
+        ..Runtime::new(&doomed.plan, observer)
     };
-    if let Some(init) = record.init() {
-        // One that was created and never started has nothing to lose.
-        let waits = record.waits(&directory.path);
-        if !force && !waits {
-            let status = status(&directory.path, &record);
-            return Err(refuse(
-                "delete",
-                id,
-                status,
-                " that is not stopped; end it, or give --force",
-            ));
-        }
-        let _ = sys::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
-        if let Ok(group) = group(&record) {
-            group.kill()?;
-        }
-        await_end(init.as_fd());
-    }
-    discard(directory, &record)
+    take_steps(&mut runtime, &doomed.plan)
 }
 
-/// Waits until a process has ended, not for long.
-fn await_end(pidfd: BorrowedFd<'_>) {
-    let mut ready = [PollFd::new(pidfd, PollFlags::POLLIN)];
-    let _ = poll(&mut ready, PollTimeout::from(END_MS));
-}
-
-/// Removes what is left of a container whose init has ended, and runs the last hooks.
-pub(super) fn discard(directory: Directory, record: &Record) -> Result<(), Error> {
-    let left = cgroup::remove_empty(&record.cgroup_paths);
-    if !left.is_empty() {
-        // Who shares the host's PID namespace is still there.
-        let layout = Layout::detect()?;
-        let group = Group::from_paths(&layout, left, layout.controllers())?;
-        group.kill()?;
-        group.remove()?;
-    }
-    let config: PathBuf = directory.path.join("config.json");
-    let spec = Spec::read(&config).unwrap_or_default();
-    // What it mounted for lack of mounts of its own is among ours.
-    if !spec.has(NamespaceKind::Mount) {
-        let _ = umount2(&record.rootfs, MntFlags::MNT_DETACH);
-    }
-    let hooks = spec.hooks.poststop;
-    directory.remove()?;
-    let state = record.for_hooks(0, Status::Stopped.name());
-    if let Err(error) = hooks::run(&hooks, &state) {
-        eprintln!("warning: poststop {error}");
-    }
-    Ok(())
+/// What [`delete`] would do.
+///
+/// # Errors
+/// As [`delete`].
+pub fn dry_delete(root: &Path, id: &str, force: bool) -> Result<Plan, Error> {
+    Ok(Doomed::open(root, id, force)?.plan)
 }
 
 #[cfg(test)]

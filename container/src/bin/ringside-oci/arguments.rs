@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
+use ringside_container::explain::Format;
+
 /// An option: its name, its short names, whether it takes a value.
 pub type Known = (&'static str, &'static [&'static str], bool);
 
@@ -104,11 +106,27 @@ pub fn parse(
 pub struct Global {
     /// Where containers are remembered.
     pub root: PathBuf,
+    /// Whether the steps are told.
+    pub explain: Explain,
+    /// How they are told.
+    pub format: Format,
     log: Option<PathBuf>,
     is_json: bool,
 }
 
-const GLOBAL: [Known; 12] = [
+/// Whether the steps are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Explain {
+    /// They are not.
+    #[default]
+    No,
+    /// As they are taken, on standard error.
+    Taken,
+    /// Before, on standard output; nothing is done.
+    Planned,
+}
+
+const GLOBAL: [Known; 13] = [
     ("root", &[], true),
     ("log", &[], true),
     ("log-format", &[], true),
@@ -121,6 +139,7 @@ const GLOBAL: [Known; 12] = [
     ("help", &["h"], false),
     ("version", &["v"], false),
     ("explain", &[], false),
+    ("json", &[], false),
 ];
 
 /// Options before the command; gives them and the rest.
@@ -134,8 +153,25 @@ pub fn global(arguments: &[String]) -> Result<(Global, &[String]), String> {
         );
     }
     let root = parsed.path("root").unwrap_or_else(default_root);
+    let explain = match parsed.value("explain") {
+        None if !parsed.has("explain") => Explain::No,
+        Some("false") => Explain::No,
+        None | Some("true") => Explain::Taken,
+        Some("plan") => Explain::Planned,
+        Some(other) => {
+            return Err(format!(
+                "invalid value {other:?} for flag -explain: give none, or plan"
+            ));
+        }
+    };
     let global = Global {
         root,
+        explain,
+        format: if parsed.has("json") {
+            Format::Json
+        } else {
+            Format::Text
+        },
         log: parsed.path("log"),
         is_json: parsed.value("log-format") == Some("json"),
     };

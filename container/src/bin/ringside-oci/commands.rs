@@ -5,14 +5,17 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ringside_container::Observer;
+use ringside_container::explain::{self, Narrator};
+use ringside_container::plan::Plan;
 use ringside_container::runtime::create::{self, Create};
 use ringside_container::runtime::events::{self, Event};
-use ringside_container::runtime::exec::{Exec, exec};
+use ringside_container::runtime::exec::{self, Exec};
 use ringside_container::runtime::{self, status};
 use ringside_container::spec::{Memory, Pids, Resources};
 use serde_json::{Value, json};
 
-use crate::arguments::{Global, Known, Parsed, parse};
+use crate::arguments::{Explain, Global, Known, Parsed, parse};
 use crate::terminal;
 
 /// Why a command failed.
@@ -105,14 +108,50 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
         .ok_or_else(|| "name a command".to_owned())?;
     let all = |known: &[Known]| parse(rest, known, usize::MAX).map(|(parsed, _)| parsed);
     let root = global.root.as_path();
+    let mut narrator = Narrator::new(std::io::stderr(), global.format);
+    let observer: &mut dyn Observer = match global.explain {
+        Explain::Taken => &mut narrator,
+        _ => &mut (),
+    };
+    let is_plan = global.explain == Explain::Planned;
+    let print_plan = |plan: &Plan| -> Result<u8, Error> {
+        match explain::print(plan, global.format, &mut std::io::stdout().lock()) {
+            // A reader that has seen enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+            told => Ok(told.map(|()| 0)?),
+        }
+    };
     match name.as_str() {
         "create" => {
-            let parsed = all(&CREATE)?;
-            create::create(&creation(root, &parsed)?)?;
+            let what = creation(root, &all(&CREATE)?)?;
+            if is_plan {
+                return print_plan(&create::dry_run(&what, true)?);
+            }
+            create::create(&what, observer)?;
         }
-        "run" => return run_container(root, &all(&RUN)?),
-        "start" => create::start(root, id(&all(&[])?)?)?,
-        "exec" => return exec_process(root, rest),
+        "run" => {
+            let parsed = all(&RUN)?;
+            let what = creation(root, &parsed)?;
+            if is_plan {
+                return print_plan(&create::dry_run(&what, false)?);
+            }
+            return run_container(&what, &parsed, observer);
+        }
+        "start" => {
+            let parsed = all(&[])?;
+            let id = id(&parsed)?;
+            if is_plan {
+                return print_plan(&create::dry_start(root, id)?);
+            }
+            create::start(root, id, observer)?;
+        }
+        "exec" => {
+            let (what, is_detached) = execution(root, rest)?;
+            if is_plan {
+                return print_plan(&exec::dry_run(&what).map_err(Error::Exec)?);
+            }
+            return exec_process(&what, is_detached, observer);
+        }
         "state" => print(&state_json(&status::state(root, id(&all(&[])?)?)?))?,
         "kill" => {
             let parsed = all(&[("all", &["a"], false), ("signal", &["s"], true)])?;
@@ -129,7 +168,11 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
         }
         "delete" => {
             let parsed = all(&[("force", &["f"], false)])?;
-            status::delete(root, id(&parsed)?, parsed.has("force"))?;
+            let (id, force) = (id(&parsed)?, parsed.has("force"));
+            if is_plan {
+                return print_plan(&status::dry_delete(root, id, force)?);
+            }
+            status::delete(root, id, force, observer)?;
         }
         "list" => list(
             root,
@@ -177,7 +220,7 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
     Ok(0)
 }
 
-const HELP: &str = "usage: ringside-oci [--root DIR] [--log FILE] [--log-format text|json] COMMAND
+const HELP: &str = "usage: ringside-oci [--root DIR] [--log FILE] [--log-format text|json] [--explain[=plan] [--json]] COMMAND
 
 create start run exec state kill delete list ps pause resume update events spec features";
 
@@ -209,14 +252,13 @@ fn creation(root: &Path, parsed: &Parsed) -> Result<Create, Error> {
     })
 }
 
-fn run_container(root: &Path, parsed: &Parsed) -> Result<u8, Error> {
-    let what = creation(root, parsed)?;
+fn run_container(what: &Create, parsed: &Parsed, observer: &mut dyn Observer) -> Result<u8, Error> {
     let is_detached = parsed.has("detach");
     let sockets = (what.console_socket.is_none() && !is_detached)
         .then(terminal::sockets)
         .transpose()?;
     let (ours, theirs) = sockets.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
-    let made = create::run(&what, theirs)?;
+    let made = create::run(what, theirs, observer)?;
     if is_detached {
         return Ok(0);
     }
@@ -235,7 +277,7 @@ fn run_container(root: &Path, parsed: &Parsed) -> Result<u8, Error> {
     Ok(code)
 }
 
-fn exec_process(root: &Path, rest: &[String]) -> Result<u8, Error> {
+fn execution(root: &Path, rest: &[String]) -> Result<(Exec, bool), Error> {
     let (parsed, used) = parse(rest, &EXEC, 1)?;
     // Options may follow the name; the first word that is none is the program.
     let (more, after) = match rest.get(used) {
@@ -280,12 +322,15 @@ fn exec_process(root: &Path, rest: &[String]) -> Result<u8, Error> {
     if what.process.is_none() && what.args.is_empty() {
         return Err("process args cannot be empty".to_owned().into());
     }
-    let is_detached = has("detach");
+    Ok((what, has("detach")))
+}
+
+fn exec_process(what: &Exec, is_detached: bool, observer: &mut dyn Observer) -> Result<u8, Error> {
     let sockets = (what.console_socket.is_none() && !is_detached)
         .then(terminal::sockets)
         .transpose()?;
     let (ours, theirs) = sockets.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
-    let child = exec(&what, theirs).map_err(Error::Exec)?;
+    let child = exec::exec(what, theirs, observer).map_err(Error::Exec)?;
     if is_detached {
         return Ok(0);
     }

@@ -147,6 +147,12 @@ pub fn steps(
             .asked_by("hooks.startContainer"),
         );
     }
+    // A filter may forbid what this takes.
+    steps.push(oci(
+        "tell that it is about to become the program",
+        "from here on an end without a word is the program's",
+        vec![OciCall::Announce],
+    ));
     steps.extend(filter);
     steps.push(
         oci(

@@ -1,0 +1,175 @@
+//! The calls by which commands look after a bundle's container from outside: its directory, its init,
+//! its cgroup. See `runtime/state.rs` for what is in the directory.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::oci::HookKind;
+use crate::namespace::Namespace;
+
+/// What the runtime waits for init to come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Milestone {
+    /// It waits for the runtime's hooks.
+    Hooks,
+    /// It waits for `start`.
+    Ready,
+    /// It has become its program.
+    Program,
+}
+
+/// One call, or a few that only make sense together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LifeCall {
+    /// `mkdir` and `flock`: the name is taken, and nobody else works on the container.
+    Claim {
+        /// The container's directory.
+        path: PathBuf,
+    },
+    /// `write` of the configuration as it is now.
+    KeepConfig {
+        /// The copy.
+        path: PathBuf,
+    },
+    /// `bind` and `listen`: where `start` will call.
+    Listen {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// `open`: what the child is to be born into. A go-between enters it by `setns` and clones the child.
+    Join {
+        /// Its place in `linux.namespaces`.
+        index: usize,
+        /// The kind of namespace.
+        kind: Namespace,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// `setns` with a descriptor of the container's init.
+    JoinInit {
+        /// The kind of namespace.
+        kind: Namespace,
+    },
+    /// `setns` back to where the runtime came from.
+    Return,
+    /// `open_tree`: mounts of the host's that init is to attach, taken while they can be reached.
+    TakeMounts {
+        /// How many.
+        count: usize,
+    },
+    /// `umount2`.
+    Unmount {
+        /// Where.
+        path: PathBuf,
+    },
+    /// `write` and `rename` of the state.
+    Save {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `write` and `rename` of the child's number.
+    TellPid {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `read` of what the child reports.
+    Await(Milestone),
+    /// `execve` of the configuration's hooks of a kind.
+    RunHooks {
+        /// When they run.
+        kind: HookKind,
+    },
+    /// `connect` to the init that waits.
+    Connect {
+        /// Its socket.
+        path: PathBuf,
+    },
+    /// `unlink`.
+    Unlink {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// `pidfd_send_signal(SIGKILL)` to init.
+    KillInit {
+        /// Its number.
+        pid: i32,
+    },
+    /// `SIGKILL` to whoever is in the cgroup.
+    KillGroup,
+    /// `poll` until init has ended.
+    AwaitEnd,
+    /// `rmdir` of the cgroup in each hierarchy.
+    RemoveGroup,
+    /// The same, where it is not known whose the cgroup is: with processes in it, it stays.
+    RemoveOwnGroup,
+    /// `unlink` and `rmdir` of the container's directory.
+    Forget {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+impl LifeCall {
+    /// The name of the system call that decides the outcome.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Claim { .. } => "mkdir",
+            Self::KeepConfig { .. } => "write",
+            Self::Save { .. } | Self::TellPid { .. } => "rename",
+            Self::Listen { .. } => "bind",
+            Self::Join { .. } | Self::JoinInit { .. } | Self::Return => "setns",
+            Self::TakeMounts { .. } => "open_tree",
+            Self::Unmount { .. } => "umount2",
+            Self::Await(_) => "read",
+            Self::RunHooks { .. } => "execve",
+            Self::Connect { .. } => "connect",
+            Self::Unlink { .. } => "unlink",
+            Self::KillInit { .. } => "pidfd_send_signal",
+            Self::KillGroup => "write",
+            Self::AwaitEnd => "poll",
+            Self::RemoveGroup | Self::RemoveOwnGroup | Self::Forget { .. } => "rmdir",
+        }
+    }
+}
+
+/// As `strace` would show it.
+impl fmt::Display for LifeCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claim { path } => write!(f, "mkdir({path:?}, 0700), flock(LOCK_EX)"),
+            Self::KeepConfig { path } => write!(f, "write({path:?}, the configuration)"),
+            Self::Listen { path } => write!(f, "bind({path:?}), listen"),
+            Self::Join { kind, path, .. } => {
+                write!(f, "open({path:?}), setns({})", kind.flag_name())
+            }
+            Self::JoinInit { kind } => {
+                write!(f, "setns(the container's init, {})", kind.flag_name())
+            }
+            Self::Return => write!(f, "setns(its own namespaces)"),
+            Self::TakeMounts { count } => write!(f, "open_tree(OPEN_TREE_CLONE), {count} times"),
+            Self::Unmount { path } => write!(f, "umount2({path:?}, MNT_DETACH)"),
+            Self::Save { path } => write!(f, "write, rename({path:?})"),
+            Self::TellPid { path } => write!(f, "write, rename({path:?})"),
+            Self::Await(Milestone::Hooks) => write!(f, "read(the child, \"hooks\")"),
+            Self::Await(Milestone::Ready) => write!(f, "read(the child, \"ready\")"),
+            Self::Await(Milestone::Program) => write!(f, "read(the child, end of file)"),
+            Self::RunHooks { kind } => write!(f, "execve(each hook of {})", kind.name()),
+            Self::Connect { path } => write!(f, "connect({path:?})"),
+            Self::Unlink { path } => write!(f, "unlink({path:?})"),
+            Self::KillInit { pid } => write!(f, "pidfd_send_signal({pid}, SIGKILL)"),
+            Self::KillGroup => write!(
+                f,
+                "write(cgroup.kill, \"1\"), or kill each of its processes"
+            ),
+            Self::AwaitEnd => write!(f, "poll(init)"),
+            Self::RemoveGroup => write!(
+                f,
+                "rmdir(the cgroup), in each hierarchy; kill whoever is left"
+            ),
+            Self::RemoveOwnGroup => {
+                write!(f, "rmdir(the cgroup), in each hierarchy, if it is empty")
+            }
+            Self::Forget { path } => write!(f, "unlink, rmdir({path:?})"),
+        }
+    }
+}

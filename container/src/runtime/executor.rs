@@ -1,0 +1,488 @@
+//! The runtime's half of every plan for a bundle's container: makes each call, and keeps what later
+//! calls need of what earlier ones got.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
+
+use super::init::{self, Inheritance};
+use super::join::Joins;
+use super::plan::execution;
+use super::state::{self, Directory, Record, Status};
+use super::{Error, detached, hooks, notify};
+use crate::Observer;
+use crate::cgroup::{self, Group, Layout, Version};
+use crate::execute::{self, Kernel};
+use crate::namespace::Namespace;
+use crate::plan::Plan;
+use crate::plan::call::Call;
+use crate::plan::lifecycle::{LifeCall, Milestone};
+use crate::plan::oci::HookKind;
+use crate::plan::step::Step;
+use crate::process::hear::{News, hear};
+use crate::process::report::StepOutcome;
+use crate::spec::Spec;
+use crate::start::reap;
+use crate::sys::{self, Clone3, Cloned, Program};
+
+/// How long a killed container may take to end, in milliseconds.
+const END_MS: u16 = 10_000;
+
+/// What is needed to clone a child.
+pub(super) struct Birth<'a> {
+    /// How many descriptors it inherits besides the standard streams.
+    pub preserved: u32,
+    /// Where its terminal goes.
+    pub console: Option<BorrowedFd<'a>>,
+}
+
+/// A command at work on a container.
+pub(super) struct Runtime<'a> {
+    /// Who hears of steps.
+    pub observer: &'a mut dyn Observer,
+    /// The plan that init carries, to understand its reports by.
+    pub plan: &'a Plan,
+    /// The configuration; none when it is lost.
+    pub spec: Option<&'a Spec>,
+    /// The host's cgroups.
+    pub layout: Option<&'a Layout>,
+    /// The configuration's text, to be kept.
+    pub config: &'a [u8],
+    /// What a child needs to be born with.
+    pub birth: Option<Birth<'a>>,
+    /// What is remembered of the container.
+    pub record: Record,
+    /// Its directory, locked.
+    pub directory: Option<Directory>,
+    /// Its cgroup.
+    pub group: Option<Group>,
+    /// A descriptor of its init, when that was another command's child.
+    pub target: Option<OwnedFd>,
+    /// The child of this command.
+    pub child: Option<Cloned>,
+    /// Where the runtime hears of the child, and tells it to go on.
+    pub channel: Option<OwnedFd>,
+    /// Where init will listen until it is started.
+    pub listener: Option<OwnedFd>,
+    /// Namespaces that the child is to be born into.
+    pub joins: Joins,
+    /// Mounts that were taken for the child.
+    pub detached: Vec<Option<OwnedFd>>,
+    /// Where this process came from.
+    pub abroad: Abroad,
+    /// The last failure, in words.
+    pub refusal: Option<Error>,
+}
+
+impl<'a> Runtime<'a> {
+    /// A command that has nothing yet.
+    pub fn new(plan: &'a Plan, observer: &'a mut dyn Observer) -> Self {
+        Self {
+            observer,
+            plan,
+            spec: None,
+            layout: None,
+            config: b"",
+            birth: None,
+            record: Record::default(),
+            directory: None,
+            group: None,
+            target: None,
+            child: None,
+            channel: None,
+            listener: None,
+            joins: Joins::default(),
+            detached: Vec::new(),
+            abroad: Abroad::default(),
+            refusal: None,
+        }
+    }
+
+    /// Ends the child of a command that failed.
+    pub fn abandon_child(&self) {
+        if let Some(child) = &self.child {
+            let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
+            let _ = reap(child);
+        }
+    }
+
+    /// Notes a failure in words, and gives the errno that stands for it.
+    fn refuse(&mut self, error: impl Into<Error>) -> Errno {
+        let error = error.into();
+        let errno = error.errno();
+        self.refusal = Some(error);
+        errno
+    }
+
+    fn state(&self, status: Status) -> Vec<u8> {
+        let pid = if status == Status::Stopped {
+            0
+        } else {
+            self.record.pid
+        };
+        self.record.for_hooks(pid, status.name())
+    }
+}
+
+impl execute::Runtime for Runtime<'_> {
+    type Error = Error;
+
+    fn observer(&mut self) -> &mut dyn Observer {
+        self.observer
+    }
+
+    fn failure(&mut self, step: &Step, call: u16, errno: Errno) -> Error {
+        match self.refusal.take() {
+            Some(error) => error.at(step),
+            None => Error::Step(crate::Error::step(step, call, errno)),
+        }
+    }
+}
+
+impl Kernel for Runtime<'_> {
+    fn call(&mut self, call: &Call) -> Result<(), Errno> {
+        match call {
+            Call::CreateGroup { name, controllers } => {
+                let name = name.as_deref().unwrap_or_default();
+                let layout = self.layout.ok_or(Errno::ENOENT)?;
+                let group = Group::create_vacant(layout, name, *controllers);
+                let group = group.map_err(|error| self.refuse(error))?;
+                self.record.cgroup_paths = group.paths().map(Path::to_owned).collect();
+                self.group = Some(group);
+                Ok(())
+            }
+            Call::LimitGroup { limits } => {
+                let group = self.group.as_ref().ok_or(Errno::ENOENT)?;
+                group.apply(limits).map_err(|error| self.refuse(error))
+            }
+            Call::Clone3 { namespaces, .. } => self.clone_child(namespaces.flags()),
+            Call::WriteProc { file, text } => {
+                let pid = self.child.as_ref().ok_or(Errno::ESRCH)?.pid;
+                write_proc(pid.as_raw(), file, text).map_err(|error| error.errno())
+            }
+            Call::Release => {
+                let channel = self.channel.as_ref().ok_or(Errno::EBADF)?;
+                go_on(channel, self.observer.wants_steps())
+            }
+            Call::Life(call) => self.life(call),
+            // Init's own; a plan that gives them to the runtime is wrong, and says so.
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+}
+
+impl Runtime<'_> {
+    fn life(&mut self, call: &LifeCall) -> Result<(), Errno> {
+        match call {
+            LifeCall::Claim { path } => {
+                let directory = Directory::create(path, &self.record.id);
+                self.directory = Some(directory.map_err(|error| self.refuse(error))?);
+                Ok(())
+            }
+            LifeCall::KeepConfig { path } => {
+                fs::write(path, self.config).map_err(|error| errno_of(&error))
+            }
+            LifeCall::Listen { path } => {
+                self.listener = Some(state::listen(path)?);
+                Ok(())
+            }
+            LifeCall::Join { index, kind, path } => {
+                let opened = self.joins.open(*index, *kind, path);
+                opened.map_err(|error| self.refuse(error))
+            }
+            LifeCall::JoinInit { kind } => {
+                let target = self.target.as_ref().ok_or(Errno::ESRCH)?;
+                self.abroad.join(*kind, target.as_fd())
+            }
+            LifeCall::TakeMounts { .. } => {
+                self.detached = detached::take(self.plan).map_err(|error| self.refuse(error))?;
+                Ok(())
+            }
+            LifeCall::Unmount { path } => match umount2(path, MntFlags::MNT_DETACH) {
+                // Nothing is mounted there, or nothing is there.
+                Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+                other => other,
+            },
+            LifeCall::Return => self.abroad.go_back(),
+            LifeCall::Save { path } => {
+                let pid = self.child.as_ref().ok_or(Errno::ESRCH)?.pid.as_raw();
+                self.record.pid = pid;
+                self.record.start_time = state::process(pid).map_or(0, |(_, born)| born);
+                state::save(path, &self.record).map_err(|error| self.refuse(error))
+            }
+            LifeCall::TellPid { path } => {
+                let pid = self.child.as_ref().ok_or(Errno::ESRCH)?.pid;
+                let written = state::replace(path, pid.to_string().as_bytes());
+                written.map_err(|error| self.refuse(error))
+            }
+            LifeCall::Await(milestone) => self.await_milestone(*milestone),
+            LifeCall::RunHooks { kind } => self.run_hooks(*kind),
+            LifeCall::Connect { path } => {
+                self.channel = Some(match state::connect(path) {
+                    Err(Errno::ECONNREFUSED | Errno::ENOENT) => {
+                        let id = self.record.id.clone();
+                        return Err(self.refuse(Error::not_created(id, Status::Running)));
+                    }
+                    other => other?,
+                });
+                Ok(())
+            }
+            LifeCall::Unlink { path } => nix::unistd::unlink(path),
+            LifeCall::KillInit { .. } => {
+                let target = self.target.as_ref().ok_or(Errno::ESRCH)?;
+                match sys::pidfd_send_signal(target.as_fd(), libc::SIGKILL) {
+                    // It ended meanwhile.
+                    Err(Errno::ESRCH) => Ok(()),
+                    other => other,
+                }
+            }
+            LifeCall::KillGroup => {
+                let killed = self.group.as_ref().map_or(Ok(()), Group::kill);
+                killed.map_err(|error| self.refuse(error))
+            }
+            LifeCall::AwaitEnd => {
+                let target = self.target.as_ref().ok_or(Errno::ESRCH)?;
+                let mut ready = [PollFd::new(target.as_fd(), PollFlags::POLLIN)];
+                match poll(&mut ready, PollTimeout::from(END_MS)) {
+                    Ok(0) => Err(Errno::ETIMEDOUT),
+                    Ok(_) | Err(Errno::EINTR) => Ok(()),
+                    Err(errno) => Err(errno),
+                }
+            }
+            LifeCall::RemoveGroup => {
+                let removed = remove_groups(&self.record.cgroup_paths);
+                removed.map_err(|error| self.refuse(error))
+            }
+            LifeCall::RemoveOwnGroup => match self.group.as_ref().map_or(Ok(()), Group::remove) {
+                // Whoever is in there is none of this container's.
+                Ok(()) | Err(cgroup::Error::Busy { .. }) => Ok(()),
+                Err(error) => Err(self.refuse(error)),
+            },
+            LifeCall::Forget { .. } => {
+                let directory = self.directory.take().ok_or(Errno::ENOENT)?;
+                directory.remove().map_err(|error| self.refuse(error))
+            }
+        }
+    }
+
+    fn clone_child(&mut self, namespaces: i32) -> Result<(), Errno> {
+        let spec = self.spec.ok_or(Errno::EINVAL)?;
+        let (Some(birth), Some(layout), Some(group)) = (&self.birth, self.layout, &self.group)
+        else {
+            return Err(Errno::EINVAL);
+        };
+        let (ours, theirs) = sys::socket_pair()?;
+        let cloned = {
+            let entrance = match group.entrance() {
+                Ok(entrance) => entrance,
+                Err(error) => return Err(self.refuse(error)),
+            };
+            let program = Program::new(
+                self.plan.candidates.clone(),
+                self.plan.arguments.clone(),
+                self.plan.environment.clone(),
+            );
+            let groups = names(layout, group);
+            let mut hierarchies = layout.hierarchies().iter();
+            let inheritance = Inheritance {
+                plan: self.plan,
+                spec,
+                program: &program,
+                channel: theirs.as_fd(),
+                listener: self.listener.as_ref().map(AsFd::as_fd),
+                console: birth.console,
+                preserved: birth.preserved,
+                entrance: Some(&entrance),
+                is_born_in_group: group.directory_fd().is_some(),
+                groups: &groups,
+                is_unified: hierarchies.all(|it| it.version == Version::V2),
+                state: &|pid, status| self.record.for_hooks(pid, status),
+                detached: &self.detached,
+                joins: self.target.as_ref().map(AsFd::as_fd),
+                tells_steps: self.observer.wants_steps(),
+            };
+            let what = Clone3 {
+                namespaces,
+                cgroup: group.directory_fd(),
+                ..Clone3::default()
+            };
+            match self.joins.clone3(&what, || init::run(&inheritance)) {
+                Ok(cloned) => cloned,
+                Err(error) => return Err(self.refuse(error)),
+            }
+        };
+        self.channel = Some(ours);
+        self.child = Some(cloned?);
+        Ok(())
+    }
+
+    fn await_milestone(&mut self, milestone: Milestone) -> Result<(), Errno> {
+        let channel = self.channel.take().ok_or(Errno::EBADF)?;
+        let mut is_ready = false;
+        let news = loop {
+            match hear(&channel, self.plan, self.observer) {
+                Ok(News::Ready) if milestone == Milestone::Program => is_ready = true,
+                Ok(News::Listener(descriptor)) => self.pass_on(descriptor, &channel)?,
+                other => break other,
+            }
+        };
+        let news = news.map_err(|error| self.refuse(Error::not_executed(error)))?;
+        match (milestone, news) {
+            (Milestone::Hooks, News::AwaitsHooks) | (Milestone::Ready, News::Ready) => {}
+            // A configuration without a process has no program.
+            (Milestone::Program, News::Closed) if is_ready || execution(self.plan).is_none() => {
+                // What becomes another program can no longer tell.
+                if self.observer.wants_steps()
+                    && let Some(step) = execution(self.plan)
+                {
+                    self.observer
+                        .step(step, StepOutcome::Done, std::time::Duration::ZERO);
+                }
+            }
+            _ => return Err(self.ended_early()),
+        }
+        self.channel = Some(channel);
+        Ok(())
+    }
+
+    /// Passes the listener of the child's filter on, and lets the child go on.
+    fn pass_on(&mut self, descriptor: i32, channel: &OwnedFd) -> Result<(), Errno> {
+        let Some(spec) = self.spec else { return Ok(()) };
+        let (process, pid, status) = match (&self.child, &self.target) {
+            (Some(child), None) => (&child.pidfd, self.record.pid, Status::Creating),
+            (Some(child), Some(_)) => (&child.pidfd, child.pid.as_raw(), Status::Running),
+            (None, Some(init)) => (init, self.record.pid, Status::Created),
+            (None, None) => return Err(Errno::ESRCH),
+        };
+        let state = self.state(status);
+        notify::pass_on(spec, process.as_fd(), descriptor, pid, &state)
+            .map_err(|error| self.refuse(error))?;
+        go_on(channel, self.observer.wants_steps())
+    }
+
+    /// Init is gone, and has not said why.
+    fn ended_early(&mut self) -> Errno {
+        let status = self.child.as_ref().map(|child| {
+            let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
+            reap(child)
+        });
+        let error = match status {
+            Some(Ok(status)) => crate::Error::InitEnded { status },
+            Some(Err(error)) => error,
+            None => crate::Error::InitLost,
+        };
+        self.child = None;
+        self.refuse(Error::Step(error))
+    }
+
+    fn run_hooks(&mut self, kind: HookKind) -> Result<(), Errno> {
+        let Some(spec) = self.spec else { return Ok(()) };
+        let hooks = &spec.hooks;
+        let (list, status, is_advice) = match kind {
+            HookKind::Prestart => (&hooks.prestart, Status::Creating, false),
+            HookKind::CreateRuntime => (&hooks.create_runtime, Status::Creating, false),
+            HookKind::Poststart => (&hooks.poststart, Status::Running, true),
+            HookKind::Poststop => (&hooks.poststop, Status::Stopped, true),
+            HookKind::CreateContainer | HookKind::StartContainer => return Err(Errno::ENOSYS),
+        };
+        match hooks::run(list, &self.state(status)) {
+            Err(error) if is_advice => {
+                eprintln!("warning: {} {error}", kind.name());
+                Ok(())
+            }
+            other => other.map_err(|error| self.refuse(error)),
+        }
+    }
+}
+
+/// The namespaces that this process was in before it joined others. It returns to them, whatever becomes
+/// of the command.
+#[derive(Default)]
+pub(super) struct Abroad {
+    before: Vec<(OwnedFd, CloneFlags)>,
+}
+
+impl Abroad {
+    fn join(&mut self, kind: Namespace, there: BorrowedFd<'_>) -> Result<(), Errno> {
+        let own = format!("/proc/self/ns/{}", kind.file());
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let before = open(own.as_str(), flags, Mode::empty())?;
+        let flag = CloneFlags::from_bits_retain(kind.flag());
+        setns(there, flag)?;
+        self.before.push((before, flag));
+        Ok(())
+    }
+
+    fn go_back(&mut self) -> Result<(), Errno> {
+        while let Some((before, flag)) = self.before.pop() {
+            setns(before, flag)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Abroad {
+    fn drop(&mut self) {
+        let _ = self.go_back();
+    }
+}
+
+/// Removes the directories of a cgroup, and kills whoever is left in them.
+fn remove_groups(paths: &[PathBuf]) -> Result<(), cgroup::Error> {
+    let left = cgroup::remove_empty(paths);
+    if left.is_empty() {
+        return Ok(());
+    }
+    let layout = Layout::detect()?;
+    let group = Group::from_paths(&layout, left, layout.controllers())?;
+    group.kill()?;
+    group.remove()
+}
+
+pub(super) fn errno_of(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Tells the child to go on, and whether to tell its steps.
+fn go_on(channel: &OwnedFd, wants_steps: bool) -> Result<(), Errno> {
+    let word = if wants_steps {
+        init::GO_ON_AND_TELL
+    } else {
+        init::GO_ON
+    };
+    match nix::unistd::write(channel, &[word]) {
+        // It ended already, and has said why.
+        Ok(_) | Err(Errno::EPIPE) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Writes a file of a child's in /proc.
+///
+/// # Errors
+/// [`Error::File`].
+pub(super) fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), Error> {
+    let path = PathBuf::from(format!("/proc/{pid}/{name}"));
+    fs::write(&path, text).map_err(|source| Error::File { path, source })
+}
+
+/// Each directory of the group with the name that it has in the container.
+fn names(layout: &Layout, group: &Group) -> Vec<(String, PathBuf)> {
+    let name = |path: &Path| {
+        let home = layout
+            .hierarchies()
+            .iter()
+            .filter(|it| path.starts_with(&it.mount_point));
+        let home = home.max_by_key(|it| it.mount_point.as_os_str().len());
+        home.map(|it| (init::group_name(&it.mount_point), path.to_owned()))
+    };
+    group.paths().filter_map(name).collect()
+}
