@@ -4,14 +4,17 @@ use super::{finish, statistics, style};
 use crate::commands::ExitCode;
 use crate::commands::Failure;
 use ringside_vmm::boot::linux::{Kernel, KernelCache, Protocol};
-use ringside_vmm::device::Streams;
+use ringside_vmm::device::{Backlog, Console, Keys, Streams};
 use ringside_vmm::linux::{Config, LinuxMachine, Software};
 use ringside_vmm::memory::size;
-use ringside_vmm::sys::{kvm::Kvm, signal};
+use ringside_vmm::sys::{kvm::Kvm, signal, terminal::RawTerminal};
+use ringside_vmm::vcpu::control::VmControl;
 use ringside_vmm::vcpu::features::Feature;
-use ringside_vmm::vm::Limits;
+use ringside_vmm::vm::{End, Limits};
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 /// Boot a Linux kernel, with its serial port on standard output
@@ -44,6 +47,9 @@ pub struct Args {
     /// End the guest after so many seconds
     #[arg(long, value_name = "SECONDS")]
     time_limit: Option<f64>,
+    /// Give the guest what is typed: its terminal is this one, and Ctrl-A x leaves
+    #[arg(long)]
+    console: bool,
     /// Do not show the statistics of exits
     #[arg(long)]
     quiet: bool,
@@ -75,20 +81,60 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let initramfs = initramfs.transpose()?;
     let kvm = Kvm::open()?;
     signal::watch(&signal::ENDING)?;
-    let machine = LinuxMachine::new(&kvm, &config, Streams::inherit().output)?;
+    let output = Backlog::new(Streams::inherit().output, || signal::requested().is_some())?;
+    let machine = LinuxMachine::new(&kvm, &config, output.clone())?;
+    let console = machine.console();
     let software = Software {
         initramfs: initramfs.as_ref(),
-        protocol: if args.pvh {
-            Protocol::Pvh
-        } else {
-            Protocol::Linux64
+        protocol: match args.pvh {
+            true => Protocol::Pvh,
+            false => Protocol::Linux64,
         },
         ..Software::new(&kernel, &args.cmdline)
     };
     let mut vm = machine.boot(&software)?;
-    let outcome = vm.run(limits)?;
+    let outcome = if args.console {
+        let control = vm.control();
+        let _terminal = RawTerminal::enter()?;
+        thread::spawn(move || type_at(&console, &control));
+        vm.run(limits)
+    } else {
+        vm.run(limits)
+    };
+    output.finish();
+    let outcome = outcome?;
     if !args.quiet {
         style::eprint(statistics::table(&outcome.statistics));
     }
-    finish(&outcome)
+    match outcome.end {
+        // By Ctrl-A x.
+        End::Cancelled => Ok(ExitCode::SUCCESS),
+        _ => finish(&outcome),
+    }
+}
+
+/// Gives the guest what comes on standard input, until it ends or the person leaves.
+fn type_at(console: &Console, control: &VmControl) {
+    let mut keys = Keys::default();
+    let mut input = Streams::inherit().input;
+    let mut piece = [0; 4096];
+    loop {
+        let mut bytes = match input.read(&mut piece) {
+            Ok(0) => return,
+            Ok(len) => piece[..len].to_vec(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        };
+        if keys.take(&mut bytes) {
+            return control.stop();
+        }
+        let mut rest = &bytes[..];
+        loop {
+            rest = &rest[console.type_in(rest)..];
+            if rest.is_empty() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! A device is a pure structure, generic over where its output goes, so that a test gives it a
 //! `Vec<u8>`. It sees offsets into its own range, never the machine.
 
+mod backlog;
 mod bare;
 mod bus;
 mod console;
@@ -16,8 +17,9 @@ mod power;
 mod rtc;
 mod serial;
 
+pub use backlog::Backlog;
 pub use bus::{Bus, Buses, Device, Overlap};
-pub use console::Console;
+pub use console::{Console, Keys};
 pub use debug_exit::DebugExit;
 pub(crate) use hypercall::ring_pieces;
 pub use hypercall::{Hypercalls, Streams};

@@ -18,8 +18,9 @@ use super::{Gpa, Hva};
 use crate::paging::{PhysicalMemory, Slot};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use thiserror::Error;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{
@@ -143,6 +144,8 @@ pub struct GuestMemory {
     origin: Origin,
     pages: Pages,
     balloon: Arc<Balloon>,
+    /// The ranges behind which there is a file of somebody else's.
+    pub(super) mapped: Arc<Mutex<Vec<Range<u64>>>>,
 }
 
 impl GuestMemory {
@@ -208,6 +211,7 @@ impl GuestMemory {
             origin,
             pages,
             balloon: Arc::default(),
+            mapped: Arc::default(),
         })
     }
 

@@ -64,6 +64,7 @@ impl GuestMemory {
                 false => self.copied()?.freeze(),
             };
         }
+        self.fold_files().map_err(freeze)?;
         let layout = Arc::new(self.layout().clone());
         let file = |region: &vm_memory::GuestRegionMmap<()>| {
             region

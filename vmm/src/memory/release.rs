@@ -72,7 +72,10 @@ impl GuestMemory {
             .expect("every region has a file")
             .file();
         match self.origin() {
-            Origin::Fresh => memfd::punch_hole(file, from, to - from),
+            Origin::Fresh => {
+                self.release_mapped(region, from, to)?;
+                memfd::punch_hole(file, from, to - from)
+            }
             Origin::Image => {
                 let (first, last) = (
                     from.next_multiple_of(PAGE_BYTES),
@@ -86,6 +89,24 @@ impl GuestMemory {
                 zero(region, last, to)
             }
         }
+    }
+
+    /// Takes files of others' out of the way, but for parts of their pages, which are zeroed.
+    fn release_mapped(
+        &self,
+        region: &vm_memory::GuestRegionMmap<()>,
+        from: u64,
+        to: u64,
+    ) -> io::Result<()> {
+        let base = region.start_addr().0;
+        let first = from.next_multiple_of(PAGE_BYTES);
+        let last = to / PAGE_BYTES * PAGE_BYTES;
+        if first >= last {
+            return zero(region, from, to);
+        }
+        self.unmap_files(base + first, base + last)?;
+        zero(region, from, first)?;
+        zero(region, last, to)
     }
 }
 

@@ -110,6 +110,30 @@ pub fn map_over(
     file: &File,
     offset: u64,
 ) -> io::Result<()> {
+    map(region, from, bytes, file, offset, libc::MAP_PRIVATE)
+}
+
+/// Maps a region's own file again, shared, where [`map_over`] mapped another one.
+///
+/// # Errors
+/// As there.
+pub fn map_own(region: &GuestRegionMmap<()>, from: u64, bytes: u64) -> io::Result<()> {
+    let own = region.file_offset().ok_or(io::ErrorKind::NotFound)?;
+    let offset = own
+        .start()
+        .checked_add(from)
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    map(region, from, bytes, own.file(), offset, libc::MAP_SHARED)
+}
+
+fn map(
+    region: &GuestRegionMmap<()>,
+    from: u64,
+    bytes: u64,
+    file: &File,
+    offset: u64,
+    sharing: i32,
+) -> io::Result<()> {
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
     let page = crate::memory::PAGE_BYTES;
     let end = from.checked_add(bytes).ok_or_else(invalid)?;
@@ -125,7 +149,7 @@ pub fn map_over(
             region.as_ptr().wrapping_add(from as usize).cast(),
             bytes as usize,
             libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_NORESERVE,
+            libc::MAP_FIXED | sharing | libc::MAP_NORESERVE,
             file.as_raw_fd(),
             offset,
         )

@@ -37,8 +37,10 @@ pub const POWER: u16 = 0x600;
 /// The sleep type that means "off" here.
 pub const SLEEP_S5: u8 = 5;
 
-/// FADT, IA-PC boot architecture flags: no VGA to look for.
+/// FADT, IA-PC boot architecture flags: no VGA to look for, and no need of the clock, for a kernel
+/// with ACPI has KVM's.
 const NO_VGA: u16 = 1 << 2;
+const NO_CLOCK: u16 = 1 << 5;
 
 /// Writes the root pointer at [`map::ACPI`] and the tables behind it.
 pub(super) fn write(memory: &GuestMemory, platform: &Platform) -> Result<(), LinuxError> {
@@ -99,7 +101,7 @@ fn fadt(dsdt: Gpa) -> impl Aml {
         .flag(Flags::HwReducedAcpi)
         .flag(Flags::ResetRegSup)
         .flag(Flags::Headless);
-    fadt.iapc_boot_arch = NO_VGA.into();
+    fadt.iapc_boot_arch = (NO_VGA | NO_CLOCK).into();
     fadt.sleep_control_reg = port(POWER);
     fadt.sleep_status_reg = port(POWER + 1);
     // The same write as by `reboot=k`.

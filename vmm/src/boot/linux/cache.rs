@@ -2,8 +2,12 @@
 //!
 //! A kept kernel's name is the SHA-256 of the payload that it came from, so that a `vmlinuz` that
 //! changes finds another one, and its file never changes: it appears under its name when it is whole.
+//!
+//! A folder that cannot be used is no error: the kernel goes into a memory file then, and each start
+//! decompresses it anew.
 
 use super::payload::PayloadError;
+use crate::sys::memfd;
 use sha2::{Digest, Sha256};
 use std::env;
 use std::fs::{self, File};
@@ -16,25 +20,17 @@ use thiserror::Error;
 /// How many kernels are kept: those last used.
 const KEPT: usize = 8;
 
-/// Why a decompressed kernel cannot be kept.
+/// Why a kernel cannot be decompressed.
 #[derive(Debug, Error)]
-pub enum CacheError {
-    /// The folder or a file in it.
-    #[error("cannot keep the decompressed kernel in {}: {source}; make room there, or name another folder by XDG_CACHE_HOME", path.display())]
-    File {
-        /// Where it should go.
-        path: PathBuf,
-        /// The system call's error.
-        source: io::Error,
-    },
-    /// The decompressed kernel, as it comes.
+pub enum UnpackError {
+    /// The bzImage.
+    #[error("cannot read it: {0}")]
+    Read(io::Error),
+    /// No room for what comes out.
     #[error(
-        "cannot write the decompressed kernel: {0}; make room in the cache's folder, or name another one by XDG_CACHE_HOME"
+        "cannot write the decompressed kernel: {0}; make room in memory, or in the cache's folder (XDG_CACHE_HOME)"
     )]
     Write(io::Error),
-    /// The bzImage itself.
-    #[error("cannot read the kernel: {0}")]
-    Read(io::Error),
     /// What is in it.
     #[error(transparent)]
     Payload(#[from] PayloadError),
@@ -43,30 +39,32 @@ pub enum CacheError {
 /// A folder of decompressed kernels.
 #[derive(Clone, Debug)]
 pub struct KernelCache {
-    folder: PathBuf,
+    folder: Option<PathBuf>,
 }
 
 impl KernelCache {
     /// In this folder, which is made when it is needed.
     pub fn new(folder: impl Into<PathBuf>) -> KernelCache {
         KernelCache {
-            folder: folder.into(),
+            folder: Some(folder.into()),
         }
     }
 
-    /// The user's: `${XDG_CACHE_HOME:-~/.cache}/ringside/kernels/vmlinux`; without a home, a folder for
-    /// this user in the one for temporary files.
+    /// None: nothing is kept.
+    pub fn off() -> KernelCache {
+        KernelCache { folder: None }
+    }
+
+    /// The user's: `${XDG_CACHE_HOME:-~/.cache}/ringside/kernels/vmlinux`; none without a home.
     pub fn of_user() -> KernelCache {
         let absolute = |name| {
-            env::var_os(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
+            let path = env::var_os(name).map(PathBuf::from);
+            path.filter(|path| path.is_absolute())
         };
         let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-        KernelCache::new(match cache {
-            Some(cache) => cache.join("ringside/kernels/vmlinux"),
-            None => env::temp_dir().join("ringside-kernels"),
-        })
+        KernelCache {
+            folder: cache.map(|cache| cache.join("ringside/kernels/vmlinux")),
+        }
     }
 
     /// The kernel that `bytes` bytes of `file` from `offset` on decompress to: kept from an earlier
@@ -76,46 +74,53 @@ impl KernelCache {
         file: &File,
         offset: u64,
         bytes: u64,
-        decompress: impl FnOnce(&[u8], &mut Sparse<'_>) -> Result<(), CacheError>,
-    ) -> Result<File, CacheError> {
-        let path = self.folder.join(digest(file, offset, bytes)?);
-        if let Ok(kept) = File::open(&path) {
+        decompress: impl FnOnce(&[u8], &mut Sparse<'_>) -> Result<(), UnpackError>,
+    ) -> Result<File, UnpackError> {
+        let path = match &self.folder {
+            Some(folder) => Some(folder.join(digest(file, offset, bytes)?)),
+            None => None,
+        };
+        if let Some(path) = &path
+            && let Ok(kept) = File::open(path)
+        {
             // So that the last used can be told; a folder that is not ours may forbid it.
             let _: io::Result<()> = kept.set_modified(SystemTime::now());
             return Ok(kept);
         }
-        let failed = |source| CacheError::File {
-            path: self.folder.clone(),
-            source,
-        };
-        fs::create_dir_all(&self.folder).map_err(failed)?;
-        let mut payload = vec![
-            0;
-            usize::try_from(bytes)
-                .map_err(|_| failed(io::ErrorKind::FileTooLarge.into()))?
-        ];
+        let len = usize::try_from(bytes)
+            .map_err(|_| UnpackError::Read(io::ErrorKind::FileTooLarge.into()))?;
+        let mut payload = vec![0; len];
         file.read_exact_at(&mut payload, offset)
-            .map_err(CacheError::Read)?;
-        let new = Unfinished::create(&self.folder).map_err(failed)?;
-        let mut sparse = Sparse {
-            file: &new.file,
-            at: 0,
+            .map_err(UnpackError::Read)?;
+        let unpack = |into: &File| {
+            let mut sparse = Sparse { file: into, at: 0 };
+            decompress(&payload, &mut sparse)?;
+            into.set_len(sparse.at).map_err(UnpackError::Write)
         };
-        decompress(&payload, &mut sparse)?;
-        new.file.set_len(sparse.at).map_err(failed)?;
-        self.forget_all_but(KEPT - 1);
-        new.finish(&path).map_err(failed)?;
-        File::open(&path).map_err(failed)
+        if let Some(path) = &path
+            && let Some(new) = Unfinished::create(path)
+        {
+            unpack(&new.file)?;
+            self.forget_all_but(KEPT - 1);
+            return new.finish(path).map_err(UnpackError::Write);
+        }
+        let memory = memfd::create(c"ringside-kernel", 0).map_err(UnpackError::Write)?;
+        unpack(&memory)?;
+        Ok(memory)
     }
 
     /// Removes kept kernels, those used longest ago first.
     fn forget_all_but(&self, rest: usize) {
-        let Ok(entries) = fs::read_dir(&self.folder) else {
-            return;
-        };
+        let entries = self
+            .folder
+            .iter()
+            .filter_map(|folder| fs::read_dir(folder).ok());
         let dated =
             |entry: fs::DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()));
-        let mut kernels: Vec<_> = entries.flatten().filter_map(dated).collect();
+        // Those that are being made have names that begin with a dot.
+        let hidden = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
+        let entries = entries.flatten().flatten().filter(|entry| !hidden(entry));
+        let mut kernels: Vec<_> = entries.filter_map(dated).collect();
         kernels.sort_unstable();
         for (_, path) in kernels.iter().rev().skip(rest) {
             // Somebody else may have been first.
@@ -125,7 +130,7 @@ impl KernelCache {
 }
 
 /// The SHA-256 of a part of a file, in hexadecimal, read piece by piece.
-fn digest(file: &File, offset: u64, bytes: u64) -> Result<String, CacheError> {
+fn digest(file: &File, offset: u64, bytes: u64) -> Result<String, UnpackError> {
     let mut digest = Sha256::new();
     let mut piece = vec![0; 128 << 10];
     let mut done = 0;
@@ -134,7 +139,7 @@ fn digest(file: &File, offset: u64, bytes: u64) -> Result<String, CacheError> {
             .len()
             .min(usize::try_from(bytes - done).unwrap_or(usize::MAX));
         file.read_exact_at(&mut piece[..len], offset + done)
-            .map_err(CacheError::Read)?;
+            .map_err(UnpackError::Read)?;
         digest.update(&piece[..len]);
         done += len as u64;
     }
@@ -149,25 +154,27 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    fn create(folder: &Path) -> io::Result<Unfinished> {
-        for attempt in 0.. {
+    /// Beside `path`; `None` where there is no making files.
+    fn create(path: &Path) -> Option<Unfinished> {
+        let folder = path.parent()?;
+        fs::create_dir_all(folder).ok()?;
+        (0..100).find_map(|attempt| {
             let path = folder.join(format!(".{}.{attempt}", std::process::id()));
             let file = File::options()
+                .read(true)
                 .write(true)
                 .create_new(true)
                 .mode(0o444)
-                .open(&path);
-            match file {
-                Ok(file) => return Ok(Unfinished { file, path }),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => {}
-                Err(error) => return Err(error),
-            }
-        }
-        unreachable!("the last attempt returned")
+                .open(&path)
+                .ok()?;
+            Some(Unfinished { file, path })
+        })
     }
 
-    fn finish(self, path: &Path) -> io::Result<()> {
-        fs::rename(&self.path, path)
+    /// Gives it its name, for reading.
+    fn finish(self, path: &Path) -> io::Result<File> {
+        fs::rename(&self.path, path)?;
+        File::open(path)
     }
 }
 

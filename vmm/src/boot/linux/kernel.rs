@@ -6,7 +6,7 @@
 //!   vmlinux   │ ELF header │ program headers │ segments …                             │
 //! ```
 
-use super::cache::{CacheError, Copy, KernelCache};
+use super::cache::{Copy, KernelCache, Sparse, UnpackError};
 use super::payload::{Compression, PayloadError};
 use super::{map, zero_page};
 use crate::memory::{Gpa, GuestMemory, MemoryError};
@@ -68,13 +68,13 @@ pub enum KernelError {
         /// How long the file is.
         bytes: u64,
     },
-    /// The payload, or the cache that keeps it decompressed.
+    /// The payload.
     #[error("cannot use the kernel {}: {source}", path.display())]
     Payload {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: CacheError,
+        source: UnpackError,
     },
     /// A program for an operating system.
     #[error("{} is no kernel: its segments are not at physical addresses from {} to {}", path.display(), map::KERNEL_MIN, map::KERNEL_MAX)]
@@ -133,11 +133,22 @@ impl Kernel {
     /// # Errors
     /// What the file is, if not a kernel for x86-64; where it is damaged.
     pub fn open(path: &Path, cache: &KernelCache) -> Result<Kernel, KernelError> {
+        let file = File::open(path).map_err(|source| KernelError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        Kernel::read(file, path, cache)
+    }
+
+    /// The same, for a file that is open; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub fn read(file: File, path: &Path, cache: &KernelCache) -> Result<Kernel, KernelError> {
         let unreadable = |source| KernelError::File {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(KernelError::NotAKernel {
@@ -252,8 +263,8 @@ impl Kernel {
 fn decompress(
     compression: Compression,
     payload: &[u8],
-    sparse: &mut super::cache::Sparse<'_>,
-) -> Result<(), CacheError> {
+    sparse: &mut Sparse<'_>,
+) -> Result<(), UnpackError> {
     let damaged = |source| PayloadError::Damaged {
         compression,
         source,
@@ -283,7 +294,7 @@ fn decompress(
         .map_err(|error| match error {
             Copy::Read(source) => damaged(source).into(),
             Copy::TooLong => damaged(too_long()).into(),
-            Copy::Write(source) => CacheError::Write(source),
+            Copy::Write(source) => UnpackError::Write(source),
         })?;
     match sparse.bytes() {
         bytes if bytes == told => Ok(()),

@@ -26,7 +26,7 @@ mod start_info;
 mod zero_page;
 
 pub use acpi::{POWER, SLEEP_S5};
-pub use cache::{CacheError, KernelCache};
+pub use cache::{KernelCache, UnpackError};
 pub use kernel::{Kernel, KernelError, Segment};
 pub use payload::{Compression, PayloadError};
 pub use platform::{Platform, VIRTIO_WINDOW, VirtioMmio};

@@ -1,6 +1,7 @@
 //! The compressed kernel inside of a bzImage, decompressed on the host: there it runs at the
 //! processor's full speed, once, and not in the guest, at each start.
 
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use std::fmt;
 use std::io::{self, Read};
 use thiserror::Error;
@@ -109,10 +110,12 @@ impl Compression {
                     .map_err(|error| damaged(io::Error::other(error)))?,
             ),
             Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(payload)),
-            Compression::Zstd => Box::new(
-                ruzstd::decoding::StreamingDecoder::new_with_max_window_size(payload, WINDOW_MAX)
-                    .map_err(|error| damaged(io::Error::other(error)))?,
-            ),
+            Compression::Zstd => {
+                let decoder = StreamingDecoder::new_with_max_window_size(payload, WINDOW_MAX);
+                Box::new(Zstd(
+                    decoder.map_err(|error| damaged(io::Error::other(error)))?,
+                ))
+            }
             Compression::None => Box::new(payload),
         })
     }
@@ -121,3 +124,18 @@ impl Compression {
 /// What a kernel's decompressor may take for its window; Linux's own use 128 MiB at most.
 const WINDOW_MAX: u64 = 256 << 20;
 const WINDOW_MAX_KIB: u32 = (WINDOW_MAX >> 10) as u32;
+
+/// A zstd decoder that looks at the checksum in the end, as the other formats' do.
+struct Zstd<'p>(StreamingDecoder<&'p [u8], FrameDecoder>);
+
+impl Read for Zstd<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let len = self.0.read(bytes)?;
+        let decoder = &self.0.decoder;
+        let told = decoder.get_checksum_from_data();
+        if len == 0 && told.is_some() && told != decoder.get_calculated_checksum() {
+            return Err(io::Error::other("its checksum is another one"));
+        }
+        Ok(len)
+    }
+}
