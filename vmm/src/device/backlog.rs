@@ -155,7 +155,7 @@ mod tests {
 
     impl Write for Kept {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut kept = self.0.lock().unwrap();
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             kept.0.extend_from_slice(bytes);
             kept.1 += 1;
             Ok(bytes.len())

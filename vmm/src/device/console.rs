@@ -128,7 +128,9 @@ mod tests {
     fn console() -> (Console, Arc<AtomicUsize>) {
         let raised = Arc::new(AtomicUsize::new(0));
         let count = raised.clone();
-        let interrupt = Interrupt::new(move || drop(count.fetch_add(1, Ordering::SeqCst)));
+        let interrupt = Interrupt::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
         let mut console = Console::new(interrupt, std::io::sink());
         console.write(1, Width::Byte, 1);
         (console, raised)
