@@ -10,6 +10,7 @@ use ringside_container::cgroup::{Group, Layout, Mode};
 /// Boots nothing but a target without dependencies, over an empty `/run`.
 const BOOT: &str = r#"
 set -e
+until [ -e "$0" ]; do sleep 0.1; done
 umount -l /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t proc proc /proc
@@ -60,16 +61,18 @@ impl Systemd {
         let group_path = group.paths().next().expect("a directory").to_owned();
         let enter = format!(
             "echo $$ > {}/cgroup.procs; exec unshare --cgroup --pid --mount --fork --kill-child \
-             --propagation private sh -c \"$0\"",
+             --propagation private sh -c \"$0\" \"$1\"",
             group_path.display()
         );
+        let bundle = tempfile::tempdir().expect("a folder for the bundle");
+        let go = bundle.path().join("go");
         let unshare = Command::new("sh")
             .args(["-c", &enter, BOOT])
+            .arg(&go)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .expect("unshare");
-        let bundle = tempfile::tempdir().expect("a folder for the bundle");
         let mut booted = Self {
             group,
             unshare,
@@ -77,6 +80,20 @@ impl Systemd {
             bundle,
         };
         let begun = Instant::now();
+        // Whoever waits for PID 1 leaves its tree: a group with processes has no children with controllers.
+        while booted.group.processes().expect("processes").len() < 2 {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "unshare does not fork"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let top = group_path
+            .parent()
+            .expect("the tree's top")
+            .join("cgroup.procs");
+        std::fs::write(top, booted.unshare.id().to_string()).expect("move unshare out");
+        std::fs::write(go, "").expect("go");
         while booted.pid == 0 {
             assert!(
                 begun.elapsed() < Duration::from_secs(120),

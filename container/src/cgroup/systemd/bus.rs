@@ -90,9 +90,10 @@ impl Bus {
         let mut stream = UnixStream::connect(&address.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\n")?;
+        // All at once, as systemd's own programs do: a call that comes in one piece with `BEGIN` would lie
+        // there until the next one comes.
+        stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         while !line(&mut stream)?.starts_with("OK ") {}
-        stream.write_all(b"BEGIN\r\n")?;
         let mut bus = Self { stream, serial: 0 };
         if address.is_bus {
             const BUS: &str = "org.freedesktop.DBus";
