@@ -157,12 +157,18 @@ impl Systemd {
             self.pid,
             self.bundle.path().display(),
         );
+        // To files: a container that lives on would keep a pipe open.
+        let [out, err] = ["out", "err"].map(|name| self.bundle.path().join(name));
         let mut command = Command::new("sh");
-        command
-            .args(["-c", &enter, "sh"])
-            .args(arguments)
-            .stdin(Stdio::null());
-        command.output().unwrap()
+        command.args(["-c", &enter, "sh"]).args(arguments);
+        command.stdin(Stdio::null());
+        command.stdout(std::fs::File::create(&out).unwrap());
+        command.stderr(std::fs::File::create(&err).unwrap());
+        Output {
+            status: command.status().unwrap(),
+            stdout: std::fs::read(out).unwrap(),
+            stderr: std::fs::read(err).unwrap(),
+        }
     }
 
     /// Runs `ringside-oci` there, which has to succeed.

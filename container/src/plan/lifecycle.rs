@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::oci::HookKind;
+use crate::cgroup::systemd::Unit;
+use crate::cgroup::{Controllers, Limits};
 use crate::namespace::Namespace;
 
 /// What the runtime waits for init to come to.
@@ -30,6 +32,17 @@ pub enum LifeCall {
     KeepConfig {
         /// The copy.
         path: PathBuf,
+    },
+    /// `sendmsg` to systemd: a scope for the container, which is its cgroup.
+    StartScope {
+        /// Which, in which slice.
+        unit: Unit,
+        /// Whether the caller's own manager is asked.
+        is_user: bool,
+        /// What systemd is told of the limits.
+        limits: Box<Limits>,
+        /// What the cgroup is to count and limit.
+        controllers: Controllers,
     },
     /// `bind` and `listen`: where `start` will call.
     Listen {
@@ -116,6 +129,7 @@ impl LifeCall {
             Self::Claim { .. } => "mkdir",
             Self::KeepConfig { .. } => "write",
             Self::Save { .. } | Self::TellPid { .. } => "rename",
+            Self::StartScope { .. } => "sendmsg",
             Self::Listen { .. } => "bind",
             Self::Join { .. } | Self::JoinInit { .. } | Self::Return => "setns",
             Self::TakeMounts { .. } => "open_tree",
@@ -138,6 +152,14 @@ impl fmt::Display for LifeCall {
         match self {
             Self::Claim { path } => write!(f, "mkdir({path:?}, 0700), flock(LOCK_EX)"),
             Self::KeepConfig { path } => write!(f, "write({path:?}, the configuration)"),
+            Self::StartScope { unit, is_user, .. } => {
+                let whose = if *is_user {
+                    "the user's systemd"
+                } else {
+                    "systemd"
+                };
+                write!(f, "sendmsg({whose}, StartTransientUnit({:?}))", unit.name())
+            }
             Self::Listen { path } => write!(f, "bind({path:?}), listen"),
             Self::Join { kind, path, .. } => {
                 write!(f, "open({path:?}), setns({})", kind.flag_name())

@@ -39,6 +39,8 @@ pub struct Create {
     pub no_pivot: bool,
     /// The caller's session keyring stays.
     pub no_new_keyring: bool,
+    /// Its cgroup is a scope of systemd's.
+    pub systemd: bool,
 }
 
 /// A container that was made by this process.

@@ -74,7 +74,7 @@ pub fn features() -> Value {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capability_names().collect::<Vec<_>>(),
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
             "seccomp": {"enabled": cfg!(target_arch = "x86_64"), "archs": ["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]},
             "apparmor": {"enabled": false},
             "selinux": {"enabled": false},

@@ -19,7 +19,7 @@ use super::plan::execution;
 use super::state::{self, Directory, Record, Status};
 use super::{Error, detached, hooks, notify};
 use crate::Observer;
-use crate::cgroup::{self, Group, Layout, Version};
+use crate::cgroup::{self, Group, Layout, Version, systemd};
 use crate::execute::{self, Kernel};
 use crate::namespace::Namespace;
 use crate::plan::Plan;
@@ -64,6 +64,8 @@ pub(super) struct Runtime<'a> {
     pub directory: Option<Directory>,
     /// Its cgroup.
     pub group: Option<Group>,
+    /// Who keeps its scope until init is in it.
+    pub holder: Option<systemd::Holder>,
     /// A descriptor of its init, when that was another command's child.
     pub target: Option<OwnedFd>,
     /// The child of this command.
@@ -95,6 +97,7 @@ impl<'a> Runtime<'a> {
             record: Record::default(),
             directory: None,
             group: None,
+            holder: None,
             target: None,
             child: None,
             channel: None,
@@ -190,6 +193,20 @@ impl Runtime<'_> {
             LifeCall::KeepConfig { path } => {
                 fs::write(path, self.config).map_err(|error| errno_of(&error))
             }
+            LifeCall::StartScope {
+                unit,
+                is_user,
+                limits,
+                controllers,
+            } => {
+                let layout = self.layout.ok_or(Errno::ENOENT)?;
+                let scope = systemd::Scope::start(layout, unit, *is_user, limits, *controllers);
+                let scope = scope.map_err(|error| self.refuse(error))?;
+                self.record.cgroup_paths = scope.group.paths().map(Path::to_owned).collect();
+                self.record.scope = Some(unit.name().to_owned());
+                (self.group, self.holder) = (Some(scope.group), Some(scope.holder));
+                Ok(())
+            }
             LifeCall::Listen { path } => {
                 self.listener = Some(state::listen(path)?);
                 Ok(())
@@ -259,7 +276,8 @@ impl Runtime<'_> {
             }
             LifeCall::RemoveGroup => {
                 let removed = remove_groups(&self.record.cgroup_paths);
-                removed.map_err(|error| self.refuse(error))
+                let stopped = removed.and_then(|()| stop_scope(self.record.scope.as_deref()));
+                stopped.map_err(|error| self.refuse(error))
             }
             LifeCall::RemoveOwnGroup => match self.group.as_ref().map_or(Ok(()), Group::remove) {
                 // Whoever is in there is none of this container's.
@@ -321,6 +339,14 @@ impl Runtime<'_> {
         };
         self.channel = Some(ours);
         self.child = Some(cloned?);
+        // Where init enters by itself, it may be on its way still.
+        if group
+            .directories()
+            .iter()
+            .all(|it| it.version() == Version::V2)
+        {
+            self.holder = None;
+        }
         Ok(())
     }
 
@@ -445,6 +471,16 @@ fn remove_groups(paths: &[PathBuf]) -> Result<(), cgroup::Error> {
     let group = Group::from_paths(&layout, left, layout.controllers())?;
     group.kill()?;
     group.remove()
+}
+
+/// Stops the scope of a container whose processes have ended, which systemd may not have seen yet.
+fn stop_scope(unit: Option<&str>) -> Result<(), cgroup::Error> {
+    let Some(unit) = unit else { return Ok(()) };
+    match systemd::Manager::connect(systemd::is_user()) {
+        // With systemd its units are gone.
+        Err(systemd::Error::NotReached { .. }) => Ok(()),
+        manager => Ok(manager?.stop(unit)?),
+    }
 }
 
 pub(super) fn errno_of(error: &io::Error) -> Errno {

@@ -15,7 +15,8 @@ use super::Error;
 use super::bundle;
 use super::create::Create;
 use super::state::Record;
-use crate::cgroup::{Controllers, Layout, Limits, Version};
+use crate::cgroup::systemd::{self, Unit};
+use crate::cgroup::{self, Controllers, Layout, Limits, Version};
 use crate::namespace::Namespace;
 use crate::plan::Plan;
 use crate::plan::call::{Call, text};
@@ -60,7 +61,7 @@ pub(super) fn create(facts: &Facts<'_>) -> Result<Plan, Error> {
     let init = init_steps(spec, facts.bundle, &options)?;
     let mut steps = Vec::with_capacity(64);
     remember(&mut steps, facts);
-    confine(&mut steps, facts);
+    confine(&mut steps, facts)?;
     take_mounts(&mut steps, &init);
     clone(&mut steps, facts);
     introduce(&mut steps, facts);
@@ -154,18 +155,33 @@ pub(super) fn group_path<'a>(spec: &'a Spec, id: &'a str) -> &'a str {
     }
 }
 
-fn confine(steps: &mut Vec<Step>, facts: &Facts<'_>) {
-    steps.push(
+fn confine(steps: &mut Vec<Step>, facts: &Facts<'_>) -> Result<(), Error> {
+    let controllers = controllers(facts.limits, facts.layout);
+    let make = if facts.what.systemd {
+        let is_user = systemd::is_user();
+        let path = facts.spec.linux.cgroups_path.as_str();
+        let unit = Unit::parse(path, &facts.what.id, is_user).map_err(cgroup::Error::from)?;
+        life(
+            "ask systemd for a scope",
+            "all cgroups are its own here; of this one it leaves the inside to us",
+            LifeCall::StartScope {
+                unit,
+                is_user,
+                limits: Box::new(facts.limits.clone()),
+                controllers,
+            },
+        )
+    } else {
         Step::runtime(
             "make its cgroup",
             "what its processes use is counted and limited together",
             vec![Call::CreateGroup {
                 name: Some(group_path(facts.spec, &facts.what.id).to_owned()),
-                controllers: controllers(facts.limits, facts.layout),
+                controllers,
             }],
         )
-        .asked_by("linux.cgroupsPath"),
-    );
+    };
+    steps.push(make.asked_by("linux.cgroupsPath"));
     if *facts.limits != Limits::default() {
         steps.push(
             Step::runtime(
@@ -178,6 +194,7 @@ fn confine(steps: &mut Vec<Step>, facts: &Facts<'_>) {
             .asked_by("linux.resources"),
         );
     }
+    Ok(())
 }
 
 /// What init attaches but could not reach.

@@ -73,6 +73,9 @@ pub struct Record {
     pub owner: u32,
     /// The directories of its cgroup.
     pub cgroup_paths: Vec<PathBuf>,
+    /// The systemd scope that its cgroup is, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
 }

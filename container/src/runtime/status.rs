@@ -13,7 +13,7 @@ use super::bundle::limits;
 use super::executor::Runtime;
 use super::state::{self, Directory, Record, Status};
 use crate::Observer;
-use crate::cgroup::{FreezerState, Group, Layout, Stats};
+use crate::cgroup::{self, FreezerState, Group, Layout, Stats, systemd};
 use crate::execute::take_steps;
 use crate::plan::Plan;
 use crate::spec::{Resources, Spec};
@@ -256,7 +256,14 @@ pub fn update(root: &Path, id: &str, resources: &Resources) -> Result<(), Error>
     if record.init().is_none() {
         return Err(Error::NotRunning);
     }
-    Ok(group(&record)?.apply(&limits::limits(resources)?)?)
+    let limits = limits::limits(resources)?;
+    if let Some(unit) = &record.scope {
+        let version = systemd::version(&Layout::detect()?);
+        let manager = systemd::Manager::connect(systemd::is_user());
+        let told = manager.and_then(|mut manager| manager.update(unit, &limits, version));
+        told.map_err(cgroup::Error::from)?;
+    }
+    Ok(group(&record)?.apply(&limits)?)
 }
 
 /// What [`delete`] knows before it does anything.

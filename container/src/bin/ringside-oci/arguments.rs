@@ -106,6 +106,8 @@ pub fn parse(
 pub struct Global {
     /// Where containers are remembered.
     pub root: PathBuf,
+    /// Whether cgroups are systemd's.
+    pub is_systemd: bool,
     /// Whether the steps are told.
     pub explain: Explain,
     /// How they are told.
@@ -147,11 +149,6 @@ pub fn global(arguments: &[String]) -> Result<(Global, &[String]), String> {
     let (parsed, used) = parse(arguments, &GLOBAL, 1)?;
     let is_systemd =
         parsed.has("systemd-cgroup") || parsed.value("cgroup-manager") == Some("systemd");
-    if is_systemd {
-        return Err(
-            "the systemd cgroup driver is not supported yet; use the cgroupfs driver".into(),
-        );
-    }
     let root = parsed.path("root").unwrap_or_else(default_root);
     let explain = match parsed.value("explain") {
         None if !parsed.has("explain") => Explain::No,
@@ -166,6 +163,7 @@ pub fn global(arguments: &[String]) -> Result<(Global, &[String]), String> {
     };
     let global = Global {
         root,
+        is_systemd,
         explain,
         format: if parsed.has("json") {
             Format::Json

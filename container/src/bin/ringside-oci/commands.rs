@@ -123,7 +123,7 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
     };
     match name.as_str() {
         "create" => {
-            let what = creation(root, &all(&CREATE)?)?;
+            let what = creation(global, &all(&CREATE)?)?;
             if is_plan {
                 return print_plan(&create::dry_run(&what, true)?);
             }
@@ -131,7 +131,7 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
         }
         "run" => {
             let parsed = all(&RUN)?;
-            let what = creation(root, &parsed)?;
+            let what = creation(global, &parsed)?;
             if is_plan {
                 return print_plan(&create::dry_run(&what, false)?);
             }
@@ -235,12 +235,13 @@ fn print(value: &Value) -> Result<(), Error> {
     Ok(writeln!(std::io::stdout(), "{value:#}")?)
 }
 
-fn creation(root: &Path, parsed: &Parsed) -> Result<Create, Error> {
+fn creation(global: &Global, parsed: &Parsed) -> Result<Create, Error> {
     if parsed.value("pidfd-socket").is_some() {
         return Err("--pidfd-socket is not supported yet".to_owned().into());
     }
     Ok(Create {
-        root: root.into(),
+        root: global.root.clone(),
+        systemd: global.is_systemd,
         id: id(parsed)?.into(),
         bundle: parsed.path("bundle").unwrap_or_else(|| PathBuf::from(".")),
         config: parsed.path("config"),

@@ -268,12 +268,13 @@ impl Manager {
     }
 }
 
-/// A scope that was started, and the process that holds it until this is dropped.
+/// A scope that was started.
 #[derive(Debug)]
 pub struct Scope {
     /// Its group, in every hierarchy that was asked for.
     pub group: Group,
-    _holder: Holder,
+    /// Who keeps it until somebody else is in it.
+    pub holder: Holder,
 }
 
 impl Scope {
@@ -293,10 +294,7 @@ impl Scope {
         let path = manager.start(unit, limits, version(layout), holder.0.pid.as_raw())?;
         let group = Group::create(layout, Path::new("/").join(path), controllers);
         let group = group.inspect_err(|_| drop(manager.stop(&unit.name)))?;
-        Ok(Self {
-            group,
-            _holder: holder,
-        })
+        Ok(Self { group, holder })
     }
 }
 
@@ -311,9 +309,9 @@ pub fn version(layout: &Layout) -> Version {
     }
 }
 
-/// A process that waits to be killed.
+/// A process that is in a scope and does nothing, until this is dropped.
 #[derive(Debug)]
-struct Holder(Cloned);
+pub struct Holder(Cloned);
 
 impl Holder {
     fn new() -> Result<Self, Error> {
