@@ -25,6 +25,12 @@ impl Balloon {
             .store(bytes.min(i64::MAX as u64), Ordering::Relaxed);
     }
 
+    /// How many bytes the guest is asked to hold back.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// How many bytes the guest last said that it holds back. It may lie: what it really gave back
     /// is in [`GuestMemory::usage`](super::GuestMemory::usage).
     #[must_use]
@@ -35,6 +41,6 @@ impl Balloon {
     /// Notes what the guest says, and gives what it is asked.
     pub(crate) fn report(&self, bytes: u64) -> u64 {
         self.reported.store(bytes, Ordering::Relaxed);
-        self.asked.load(Ordering::Relaxed)
+        self.asked()
     }
 }

@@ -11,6 +11,7 @@ pub mod memfd;
 pub mod pagemap;
 pub mod signal;
 pub mod stream;
+pub mod tap;
 pub mod terminal;
 pub mod thread;
 pub mod vcpu;

@@ -21,6 +21,7 @@
 //! | [`Mmio`] | the transport on the bus, with the thread that works for it |
 //! | [`Violation`] | how a driver can lie; it costs it the device, until it is reset |
 
+mod balloon;
 mod block;
 mod chain;
 mod console;
@@ -28,6 +29,7 @@ mod context;
 mod device;
 mod line;
 mod mmio;
+mod net;
 mod rng;
 mod transport;
 mod violation;
@@ -38,12 +40,14 @@ mod driver;
 #[cfg(test)]
 mod tests;
 
+pub use balloon::{BalloonHandle, VirtioBalloon};
 pub use block::{Block, CopyOnWrite, DiskError, Medium, Raw};
 pub use chain::{Buffers, Chain};
 pub use console::{Console, ConsoleHandle};
 pub use context::Context;
 pub use device::{Event, Kind, VirtioDevice};
 pub use mmio::Mmio;
+pub use net::{Net, NetError};
 pub use rng::Rng;
 pub use transport::{Complain, Life, Transport};
 pub use violation::{Broken, Violation};

@@ -1,0 +1,272 @@
+//! A network card (virtio 1.2, 5.1): frames between the guest's queues and a tap of the host's.
+//!
+//! Both ends speak `struct virtio_net_hdr`: it lets the guest leave checksums, and the cutting of
+//! large TCP segments, to whoever must really do it. Between two machines of one host nobody must.
+
+use super::{Context, Event, Kind, Violation, VirtioDevice};
+use crate::sys::tap::{self, Offload};
+use crate::sys::vectored;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use thiserror::Error;
+use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
+use virtio_bindings::virtio_net::*;
+
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
+const QUEUE_LENGTH: u16 = 256;
+
+/// `struct virtio_net_hdr_v1`.
+const HEADER_BYTES: usize = 12;
+/// Where in it `num_buffers` is, which is one here (5.1.6.4.1).
+const BUFFERS_AT: usize = 10;
+/// The largest segment that TCP leaves to a card, with its header.
+const FRAME_MAX: usize = HEADER_BYTES + 14 + (64 << 10);
+
+/// No card.
+#[derive(Debug, Error)]
+#[error(
+    "cannot open the tap {name}: {source}; {}", match source.raw_os_error() {
+        Some(libc::ENOENT) => "load its module (`modprobe tun`)",
+        Some(libc::EPERM) => "run as root, or have root make it for you (`ip tuntap add`)",
+        Some(libc::EBUSY) => "another machine has it: give this one a tap of its own",
+        _ => "a name has up to 15 bytes and is no other interface's",
+    }
+)]
+pub struct NetError {
+    name: String,
+    source: io::Error,
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct Net {
+    file: File,
+    mac: [u8; 6],
+    /// Whether the file is a tap, that knows about checksums and segments.
+    is_tap: bool,
+    /// Whether the tap was told what this driver can do.
+    told: bool,
+}
+
+impl Net {
+    /// A card with the address `mac`, at the tap `name` of the calling thread's network namespace,
+    /// which is made if there is none.
+    ///
+    /// # Errors
+    /// [`NetError`].
+    pub fn tap(name: &str, mac: [u8; 6]) -> Result<Net, NetError> {
+        let file = tap::open(name).map_err(|source| NetError {
+            name: name.to_owned(),
+            source,
+        })?;
+        Ok(Net {
+            file,
+            mac,
+            is_tap: true,
+            told: false,
+        })
+    }
+
+    /// A card at anything that gives and takes whole frames without blocking, each with its header:
+    /// a socket of datagrams, say.
+    pub fn over(frames: OwnedFd, mac: [u8; 6]) -> Net {
+        Net {
+            file: File::from(frames),
+            mac,
+            is_tap: false,
+            told: false,
+        }
+    }
+
+    /// Gives the guest the frames that came, as far as it has buffers.
+    fn receive(&mut self, context: &mut Context<'_>) -> Result<(), Violation> {
+        let mut received = 0;
+        loop {
+            let Some(mut chain) = context.pop(RECEIVE)? else {
+                if context.notifications(RECEIVE, true)? {
+                    continue;
+                }
+                break;
+            };
+            let mut head = chain.writable.clone();
+            if head.bytes() < HEADER_BYTES {
+                return Err(Violation::Request {
+                    queue: RECEIVE,
+                    what: "a buffer that no frame's header fits into",
+                });
+            }
+            match vectored::read(self.file.as_fd(), chain.writable.slices()) {
+                Ok(count) if count >= HEADER_BYTES => {
+                    let _ = head.take(BUFFERS_AT);
+                    head.write(&1u16.to_le_bytes());
+                    context.push(RECEIVE, chain.head, count)?;
+                    received += 1;
+                }
+                // No frame, or none any more: as of a cable that was pulled.
+                _ => {
+                    context.put_back(RECEIVE);
+                    break;
+                }
+            }
+            if received == QUEUE_LENGTH {
+                context.kick(RECEIVE);
+                break;
+            }
+        }
+        match received {
+            0 => Ok(()),
+            _ => context.notify(RECEIVE),
+        }
+    }
+
+    fn transmit(&mut self, context: &mut Context<'_>) -> Result<(), Violation> {
+        context.drain(TRANSMIT, |mut chain| {
+            if chain.readable.bytes() < HEADER_BYTES {
+                return Err(Violation::Request {
+                    queue: TRANSMIT,
+                    what: "a frame without a header",
+                });
+            }
+            // Networks lose frames: one that is too large, or that the host does not take.
+            if chain.readable.bytes() <= FRAME_MAX {
+                let _ = vectored::write(self.file.as_fd(), chain.readable.slices());
+            }
+            Ok(Some(0))
+        })
+    }
+}
+
+impl VirtioDevice for Net {
+    fn kind(&self) -> Kind {
+        Kind {
+            id: VIRTIO_ID_NET,
+            name: "net",
+        }
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[QUEUE_LENGTH, QUEUE_LENGTH]
+    }
+
+    fn features(&self) -> u64 {
+        let offload: &[u32] = match self.is_tap {
+            true => &[
+                VIRTIO_NET_F_CSUM,
+                VIRTIO_NET_F_GUEST_CSUM,
+                VIRTIO_NET_F_HOST_TSO4,
+                VIRTIO_NET_F_HOST_TSO6,
+                VIRTIO_NET_F_GUEST_TSO4,
+                VIRTIO_NET_F_GUEST_TSO6,
+            ],
+            false => &[],
+        };
+        let bits = offload.iter().map(|bit| 1 << bit);
+        bits.fold(1 << VIRTIO_NET_F_MAC, |all, bit: u64| all | bit)
+    }
+
+    /// `struct virtio_net_config` (5.1.4): the address, and that the link is up.
+    fn config(&self) -> Vec<u8> {
+        [&self.mac[..], &[1, 0]].concat()
+    }
+
+    fn sources(&self) -> Vec<RawFd> {
+        vec![self.file.as_raw_fd()]
+    }
+
+    fn serve(&mut self, event: Event, context: &mut Context<'_>) -> Result<(), Violation> {
+        if self.is_tap && !self.told {
+            self.told = true;
+            let offload = Offload {
+                checksum: context.has(VIRTIO_NET_F_GUEST_CSUM),
+                tcp4: context.has(VIRTIO_NET_F_GUEST_TSO4),
+                tcp6: context.has(VIRTIO_NET_F_GUEST_TSO6),
+            };
+            // A tap that cannot does the work itself.
+            let _ = tap::set_offload(&self.file, offload);
+        }
+        match event {
+            Event::Queue(TRANSMIT) => self.transmit(context),
+            Event::Queue(_) | Event::Source(_) => self.receive(context),
+        }
+    }
+
+    fn reset(&mut self) {
+        self.told = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Gpa;
+    use crate::virtio::driver::Driver;
+    use std::os::unix::net::UnixDatagram;
+
+    fn card() -> (Driver, UnixDatagram) {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let net = Net::over(ours.into(), [2, 0, 0, 0, 0, 1]);
+        (Driver::running(net, 0), theirs)
+    }
+
+    #[test]
+    fn frames_go_out_whole_with_their_headers() {
+        let (mut driver, host) = card();
+        driver.request(TRANSMIT, &[&[0; 12], b"destination", b" and rest"], &[]);
+        let mut frame = [0; 100];
+        let count = host.recv(&mut frame).unwrap();
+        assert_eq!(&frame[12..count], b"destination and rest");
+        driver.request(TRANSMIT, &[&vec![0; FRAME_MAX + 1]], &[]);
+        assert!(host.recv(&mut frame).is_err(), "too large to be a frame");
+    }
+
+    #[test]
+    fn frames_wait_until_the_guest_has_buffers() {
+        let (mut driver, host) = card();
+        for name in [b"one", b"two"] {
+            host.send(&[&[0xff; 12][..], name].concat()).unwrap();
+        }
+        driver.transport.serve(Event::Source(0));
+        for name in [b"one", b"two"] {
+            let places = driver.put(RECEIVE, &[], &[12, 2000]);
+            driver.notify(RECEIVE);
+            assert_eq!(driver.used(RECEIVE), Some((0, 15)));
+            let mut frame = [0; 3];
+            driver.memory.read(Gpa(places[1]), &mut frame).unwrap();
+            assert_eq!(&frame, name);
+            let buffers: u16 = driver.memory.read_value(Gpa(places[0] + 10)).unwrap();
+            assert_eq!(buffers, 1);
+        }
+        driver.put(RECEIVE, &[], &[2000]);
+        driver.notify(RECEIVE);
+        assert_eq!(driver.used(RECEIVE), None);
+        host.send(&[0; 20]).unwrap();
+        driver.transport.serve(Event::Source(0));
+        assert_eq!(driver.used(RECEIVE), Some((0, 20)));
+    }
+
+    #[test]
+    fn a_host_that_went_away_is_a_network_that_is_silent() {
+        let (mut driver, host) = card();
+        drop(host);
+        driver.request(TRANSMIT, &[&[0; 40]], &[]);
+        driver.put(RECEIVE, &[], &[2000]);
+        driver.notify(RECEIVE);
+        assert_eq!((driver.used(RECEIVE), driver.judged()), (None, None));
+    }
+
+    #[test]
+    fn frames_without_room_for_a_header_cost_the_device() {
+        let (mut driver, _host) = card();
+        driver.put(TRANSMIT, &[&[0; 11]], &[]);
+        driver.notify(TRANSMIT);
+        assert!(driver.judged().is_some());
+        let (mut driver, _host) = card();
+        driver.put(RECEIVE, &[], &[11]);
+        driver.notify(RECEIVE);
+        assert!(driver.judged().is_some());
+    }
+}
