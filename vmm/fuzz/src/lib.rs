@@ -1,5 +1,7 @@
 //! What the fuzz targets share.
 
+pub mod virtio;
+
 /// The fuzzer's bytes, eight at a time.
 pub struct Words<'i>(pub &'i [u8]);
 
