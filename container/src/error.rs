@@ -100,10 +100,39 @@ pub enum NotExecuted {
         program: OsString,
     },
     /// It may not be executed.
-    #[error("{program:?} may not be executed; `chmod +x` it, and check for a mount with noexec")]
+    #[error("{program:?} has no permission to be executed; `chmod +x` it")]
     NotExecutable {
         /// Its path.
         program: OsString,
+    },
+    /// Nothing on its mount may be executed.
+    #[error(
+        "{program:?} is on a mount with noexec; mount it without, or copy the program elsewhere"
+    )]
+    NoExecMount {
+        /// Its path.
+        program: OsString,
+    },
+    /// The interpreter in its first line may not be executed.
+    #[error(
+        "{program:?} may be executed, but its interpreter {interpreter:?} may not; `chmod +x` that, or mend the #! line"
+    )]
+    ForbiddenInterpreter {
+        /// Its path.
+        program: OsString,
+        /// The interpreter.
+        interpreter: OsString,
+    },
+    /// It is for another processor.
+    #[error(
+        "{program:?} is a program for {machine}, and this machine is {arch}; take the image for {arch}, or register an emulator (binfmt_misc)",
+        arch = std::env::consts::ARCH
+    )]
+    OtherMachine {
+        /// Its path.
+        program: OsString,
+        /// What it is for.
+        machine: String,
     },
     /// Its first line ends in a carriage return.
     #[error(
@@ -136,7 +165,9 @@ pub enum NotExecuted {
         loader: OsString,
     },
     /// The kernel does not know what it is.
-    #[error("{program:?} is neither a program for this machine nor a script with a #! line")]
+    #[error(
+        "{program:?} is neither a program for this machine nor a script with a #! line; give the interpreter as the command, or begin it with `#!/bin/sh`"
+    )]
     UnknownFormat {
         /// Its path.
         program: OsString,
@@ -167,6 +198,9 @@ impl NotExecuted {
             | Self::NotFound { program, .. }
             | Self::Directory { program }
             | Self::NotExecutable { program }
+            | Self::NoExecMount { program }
+            | Self::ForbiddenInterpreter { program, .. }
+            | Self::OtherMachine { program, .. }
             | Self::CarriageReturn { program, .. }
             | Self::MissingInterpreter { program, .. }
             | Self::MissingLoader { program, .. }
@@ -221,6 +255,15 @@ impl Error {
             Cause::Missing => NotExecuted::Missing { program },
             Cause::Directory => NotExecuted::Directory { program },
             Cause::NotExecutable => NotExecuted::NotExecutable { program },
+            Cause::NoExecMount => NotExecuted::NoExecMount { program },
+            Cause::ForbiddenInterpreter => NotExecuted::ForbiddenInterpreter {
+                program,
+                interpreter,
+            },
+            Cause::OtherMachine => NotExecuted::OtherMachine {
+                program,
+                machine: interpreter.to_string_lossy().into_owned(),
+            },
             Cause::CarriageReturn => NotExecuted::CarriageReturn {
                 program,
                 interpreter,

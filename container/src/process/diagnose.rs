@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{AccessFlags, access};
 
 use super::report::DETAIL_MAX_BYTES;
@@ -22,8 +23,14 @@ pub enum Cause {
     Missing,
     /// A directory.
     Directory,
-    /// A file without permission to execute it, or on a mount with `noexec`.
+    /// A file without permission to execute it.
     NotExecutable,
+    /// A file on a mount with `noexec`.
+    NoExecMount,
+    /// A script whose interpreter may not be executed, or is a directory.
+    ForbiddenInterpreter,
+    /// A program for another kind of processor.
+    OtherMachine,
     /// A script whose `#!` line ends in a carriage return: it was written on Windows.
     CarriageReturn,
     /// A script whose interpreter is not there.
@@ -42,10 +49,13 @@ impl Cause {
     /// The cause of this number, as messages carry it.
     pub const fn from_number(number: u8) -> Option<Self> {
         use Cause::*;
-        const ALL: [Cause; 9] = [
+        const ALL: [Cause; 12] = [
             Missing,
             Directory,
             NotExecutable,
+            NoExecMount,
+            ForbiddenInterpreter,
+            OtherMachine,
             CarriageReturn,
             MissingInterpreter,
             MissingLoader,
@@ -127,13 +137,19 @@ pub fn diagnose(path: &CStr, errno: Errno) -> Diagnosis {
     if kind == SFlag::S_IFDIR {
         return plain(Cause::Directory);
     }
-    if errno == Errno::EACCES && access(path, AccessFlags::X_OK).is_err() {
-        return plain(Cause::NotExecutable);
+    if errno == Errno::EACCES {
+        // `access` says EACCES for a mount with `noexec` as well.
+        if fstatvfs(&file).is_ok_and(|it| it.flags().contains(FsFlags::ST_NOEXEC)) {
+            return plain(Cause::NoExecMount);
+        }
+        if access(path, AccessFlags::X_OK).is_err() {
+            return plain(Cause::NotExecutable);
+        }
     }
     let mut head = [0; 4096];
     let length = nix::unistd::read(file.as_fd(), &mut head).unwrap_or(0);
     let found = from_contents(&head[..length], errno);
-    // EACCES with the execute bit set: the interpreter's own bit, or `noexec`.
+    // EACCES with the execute bit set, and no interpreter: a security module's word.
     if errno == Errno::EACCES && found.cause == Cause::Other {
         plain(Cause::NotExecutable)
     } else {
@@ -155,18 +171,57 @@ fn from_contents(head: &[u8], errno: Errno) -> Diagnosis {
             (_, Errno::ENOENT | Errno::ENOTDIR) => {
                 Diagnosis::new(Cause::MissingInterpreter, interpreter)
             }
-            (_, Errno::EACCES) => Diagnosis::new(Cause::NotExecutable, interpreter),
+            (_, Errno::EACCES) => Diagnosis::new(Cause::ForbiddenInterpreter, interpreter),
             _ => Diagnosis::new(Cause::UnknownFormat, interpreter),
         };
     }
     match (elf_interpreter(head), errno) {
         (Some(loader), Errno::ENOENT) => Diagnosis::new(Cause::MissingLoader, loader),
+        (_, Errno::ENOEXEC) if is_for_other_machine(head) => {
+            Diagnosis::new(Cause::OtherMachine, machine(head).as_bytes())
+        }
         (_, Errno::ENOEXEC) => Diagnosis::new(Cause::UnknownFormat, b""),
         _ => Diagnosis::new(Cause::Other, b""),
     }
 }
 
-/// The path in the `PT_INTERP` segment of a 64-bit little-endian ELF file, if its first bytes reach
+/// `e_machine` of an ELF file, which says for which processor it is.
+fn machine_number(head: &[u8]) -> Option<u16> {
+    let field = head
+        .strip_prefix(b"\x7fELF")
+        .and_then(|_| head.get(18..20)?.try_into().ok())?;
+    // EI_DATA: 2 is big-endian.
+    Some(if head.get(5) == Some(&2) {
+        u16::from_be_bytes(field)
+    } else {
+        u16::from_le_bytes(field)
+    })
+}
+
+/// Numbers of <linux/elf-em.h> with the names that `uname -m` has for them.
+const MACHINES: [(u16, &str); 9] = [
+    (3, "i386"),
+    (8, "mips"),
+    (20, "ppc"),
+    (21, "ppc64"),
+    (22, "s390x"),
+    (40, "arm"),
+    (62, "x86_64"),
+    (183, "aarch64"),
+    (243, "riscv"),
+];
+
+fn machine(head: &[u8]) -> &'static str {
+    let number = machine_number(head);
+    let known = MACHINES.iter().find(|(it, _)| Some(*it) == number);
+    known.map_or("another machine", |(_, name)| name)
+}
+
+fn is_for_other_machine(head: &[u8]) -> bool {
+    machine_number(head).is_some() && machine(head) != std::env::consts::ARCH
+}
+
+/// The path in the `PT_INTERP` segment of a little-endian ELF file, if its first bytes reach
 /// that far (`man 5 elf`). Compilers put it right after the program headers.
 fn elf_interpreter(head: &[u8]) -> Option<&[u8]> {
     const PT_INTERP: u32 = 3;
@@ -184,17 +239,29 @@ fn elf_interpreter(head: &[u8]) -> Option<&[u8]> {
         let bytes = head.get(at..at.checked_add(8)?)?.try_into().ok()?;
         usize::try_from(u64::from_le_bytes(bytes)).ok()
     };
-    // Magic, ELFCLASS64, ELFDATA2LSB.
-    if !head.starts_with(b"\x7fELF\x02\x01") {
+    // Magic, class, ELFDATA2LSB; where the header and each entry of the table have what is looked for.
+    let is_64_bit = head.starts_with(b"\x7fELF\x02\x01");
+    if !is_64_bit && !head.starts_with(b"\x7fELF\x01\x01") {
         return None;
     }
-    let (table, size, count) = (usize_at(32)?, u16_at(54)?, u16_at(56)?);
+    let word_at = |at| {
+        if is_64_bit {
+            usize_at(at)
+        } else {
+            usize::try_from(u32_at(at)?).ok()
+        }
+    };
+    let (table, size, count, offset_at, length_at) = if is_64_bit {
+        (usize_at(32)?, u16_at(54)?, u16_at(56)?, 8, 32)
+    } else {
+        (word_at(28)?, u16_at(42)?, u16_at(44)?, 4, 16)
+    };
     for index in 0..count {
         let header = table.checked_add(usize::from(size) * usize::from(index))?;
         if u32_at(header)? == PT_INTERP {
             let (offset, length) = (
-                usize_at(header.checked_add(8)?)?,
-                usize_at(header.checked_add(32)?)?,
+                word_at(header.checked_add(offset_at)?)?,
+                word_at(header.checked_add(length_at)?)?,
             );
             let path = head.get(offset..offset.checked_add(length)?)?;
             return path.split(|&byte| byte == 0).next();
@@ -248,6 +315,42 @@ mod tests {
         let (cause, loader) = looked_at(&program[..4096], Errno::ENOENT);
         assert_eq!(cause, Cause::MissingLoader);
         assert!(loader.contains("ld-linux"), "{loader}");
+    }
+
+    #[test]
+    fn a_program_for_another_machine_names_it() {
+        let mut program = std::fs::read("/proc/self/exe").unwrap();
+        program.truncate(4096);
+        assert_eq!(
+            looked_at(&program, Errno::ENOEXEC).0,
+            Cause::UnknownFormat,
+            "it is for this machine, but broken"
+        );
+        for (number, name) in [(183u16, "aarch64"), (40, "arm"), (9999, "another machine")] {
+            program[18..20].copy_from_slice(&number.to_le_bytes());
+            assert_eq!(
+                looked_at(&program, Errno::ENOEXEC),
+                (Cause::OtherMachine, name.to_owned())
+            );
+        }
+    }
+
+    /// ELFCLASS32: the fields are half as wide and elsewhere.
+    #[test]
+    fn a_32_bit_program_names_its_loader() {
+        let mut program = vec![0; 256];
+        program[..6].copy_from_slice(b"\x7fELF\x01\x01");
+        program[28] = 52;
+        program[42] = 32;
+        program[44] = 1;
+        program[52] = 3;
+        program[56] = 100;
+        program[68] = 19;
+        program[100..119].copy_from_slice(b"/lib/ld-linux.so.2\0");
+        assert_eq!(
+            looked_at(&program, Errno::ENOENT),
+            (Cause::MissingLoader, "/lib/ld-linux.so.2".to_owned())
+        );
     }
 
     #[test]

@@ -110,8 +110,11 @@ impl Error {
                 runc: match &source {
                     NotFound { .. } => "executable file not found in $PATH",
                     crate::NotExecuted::Directory { .. }
-                    | crate::NotExecuted::NotExecutable { .. } => "permission denied",
-                    crate::NotExecuted::UnknownFormat { .. } => "exec format error",
+                    | crate::NotExecuted::NotExecutable { .. }
+                    | crate::NotExecuted::NoExecMount { .. }
+                    | crate::NotExecuted::ForbiddenInterpreter { .. } => "permission denied",
+                    crate::NotExecuted::OtherMachine { .. }
+                    | crate::NotExecuted::UnknownFormat { .. } => "exec format error",
                     crate::NotExecuted::TooLarge { .. } => "argument list too long",
                     _ => "no such file or directory",
                 },
