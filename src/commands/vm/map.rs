@@ -145,11 +145,11 @@ impl Picture {
         }
         for (machine, usage) in self.usages.iter().enumerate() {
             text += &format!(
-                "vm {machine} ({}): {} KiB resident, of which {} its own and {} shared; {} KiB proportionally\n",
+                "vm {machine} ({}): {} KiB resident, of which {} its own and {} the image's; {} KiB proportionally\n",
                 programs[machine],
                 usage.resident_bytes >> 10,
-                (usage.resident_bytes - usage.shared_bytes) >> 10,
-                usage.shared_bytes >> 10,
+                usage.copied_bytes >> 10,
+                (usage.resident_bytes - usage.copied_bytes) >> 10,
                 usage.pss_bytes >> 10
             );
         }

@@ -130,8 +130,9 @@ fn trace(log: &TrapLog, vm: &Vm, image: &Image<'_>) -> Vec<Row> {
 
 /// The rows as text: number, exit and answer; address with its symbol, and instruction; registers.
 fn told(seen: u64, rows: &[Row]) -> String {
+    let seen = statistics::exits(seen);
     let mut text = format!(
-        "{HEADING}{seen} exits, the last {}:{HEADING:#}\n",
+        "{HEADING}{seen}, the last {}:{HEADING:#}\n",
         rows.len()
     );
     for row in rows {

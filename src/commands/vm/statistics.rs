@@ -22,12 +22,20 @@ pub fn table(statistics: &Statistics) -> String {
     }
     let _ = writeln!(
         text,
-        "{} exits; in KVM and the guest {:.3} ms, in the VMM {:.3} ms",
-        statistics.total(),
+        "{}; in KVM and the guest {:.3} ms, in the VMM {:.3} ms",
+        exits(statistics.total()),
         statistics.in_kvm().as_secs_f64() * 1e3,
         statistics.in_vmm().as_secs_f64() * 1e3
     );
     text
+}
+
+/// So many exits, in words.
+pub fn exits(count: u64) -> String {
+    match count {
+        1 => "1 exit".to_owned(),
+        count => format!("{count} exits"),
+    }
 }
 
 /// The handling times of each kind of exit, as bars.
