@@ -131,10 +131,7 @@ fn trace(log: &TrapLog, vm: &Vm, image: &Image<'_>) -> Vec<Row> {
 /// The rows as text: number, exit and answer; address with its symbol, and instruction; registers.
 fn told(seen: u64, rows: &[Row]) -> String {
     let seen = statistics::exits(seen);
-    let mut text = format!(
-        "{HEADING}{seen}, the last {}:{HEADING:#}\n",
-        rows.len()
-    );
+    let mut text = format!("{HEADING}{seen}, the last {}:{HEADING:#}\n", rows.len());
     for row in rows {
         let answer = match row.entry.reply {
             Some(Reply::Value(value)) => format!(" → {value:#x}"),

@@ -20,6 +20,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use thiserror::Error;
 use vm_memory::mmap::MmapRegionError;
@@ -146,6 +147,8 @@ pub struct GuestMemory {
     balloon: Arc<Balloon>,
     /// The ranges behind which there is a file of somebody else's.
     pub(super) mapped: Arc<Mutex<Vec<Range<u64>>>>,
+    /// How many ranges of a copy were replaced since, by [`release`](Self::release).
+    pub(super) splits: Arc<AtomicU32>,
 }
 
 impl GuestMemory {
@@ -211,6 +214,7 @@ impl GuestMemory {
             origin,
             pages,
             balloon: Arc::default(),
+            splits: Arc::default(),
             mapped: Arc::default(),
         })
     }

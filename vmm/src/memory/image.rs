@@ -91,6 +91,7 @@ impl GuestMemory {
             source,
         };
         let pagemap = Pagemap::open().map_err(proc)?;
+        let of_files = self.mapped_ranges().clone();
         let mut page = [0; PAGE_BYTES as usize];
         for (slot, region) in self.slots().zip(self.inner().iter()) {
             let file = region.file_offset().expect("every region has a file");
@@ -99,12 +100,16 @@ impl GuestMemory {
             let count = (slot.bytes / PAGE_BYTES) as usize;
             let states = pagemap.pages(slot.hva, count).map_err(proc)?;
             for (offset, state) in (0..).step_by(PAGE_BYTES as usize).zip(states) {
-                // Neither this memory's own nor the image's: zeros, and reading them would take pages.
-                let is_there = state.is_present() || state.is_swapped();
-                if !is_there && !held.iter().any(|range| range.contains(&offset)) {
+                let address = Gpa(slot.gpa.0 + offset);
+                // Neither this memory's own, nor the image's, nor another file's: zeros, and reading
+                // them would take pages.
+                let is_there = state.is_present()
+                    || state.is_swapped()
+                    || held.iter().any(|range| range.contains(&offset))
+                    || of_files.iter().any(|range| range.contains(&address.0));
+                if !is_there {
                     continue;
                 }
-                let address = Gpa(slot.gpa.0 + offset);
                 self.read(address, &mut page)?;
                 if page.iter().any(|byte| *byte != 0) {
                     copy.write(address, &page)?;

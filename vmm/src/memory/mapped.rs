@@ -115,7 +115,7 @@ impl GuestMemory {
         region.expect("what is mapped is in a region")
     }
 
-    fn mapped_ranges(&self) -> MutexGuard<'_, Vec<Range<u64>>> {
+    pub(super) fn mapped_ranges(&self) -> MutexGuard<'_, Vec<Range<u64>>> {
         self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

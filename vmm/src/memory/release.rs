@@ -17,6 +17,7 @@ use super::guest::{MemoryError, Origin};
 use super::{Gpa, GuestMemory, PAGE_BYTES, Pages};
 use crate::sys::memfd;
 use std::io;
+use std::sync::atomic::Ordering;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 impl GuestMemory {
@@ -81,7 +82,7 @@ impl GuestMemory {
                     from.next_multiple_of(PAGE_BYTES),
                     to / PAGE_BYTES * PAGE_BYTES,
                 );
-                if first >= last {
+                if first >= last || !self.may_split() {
                     return zero(region, from, to);
                 }
                 zero(region, from, first)?;
@@ -110,13 +111,32 @@ impl GuestMemory {
     }
 }
 
-/// Writes zeros over the part of a page from `from` to `to`, or over parts of two.
+/// How many ranges of one copy's memory are replaced by others. Each may split a mapping into three,
+/// and a process has 65,530 mappings at most (`vm.max_map_count`): a guest that gives back every
+/// other page must not take the last one from its VMM.
+const SPLITS_MAX: u32 = 8192;
+
+impl GuestMemory {
+    /// Whether another range may be replaced; what may not is only zeroed, and stays taken.
+    fn may_split(&self) -> bool {
+        let another = |count| (count < SPLITS_MAX).then_some(count + 1);
+        self.splits
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, another)
+            .is_ok()
+    }
+}
+
+/// Writes zeros over the range from `from` to `to`, a page at a time.
 fn zero(region: &vm_memory::GuestRegionMmap<()>, from: u64, to: u64) -> io::Result<()> {
     use vm_memory::Bytes;
-    let zeros = [0; 2 * PAGE_BYTES as usize];
-    region
-        .write_slice(&zeros[..(to - from) as usize], MemoryRegionAddress(from))
-        .map_err(io::Error::other)
+    let zeros = [0; PAGE_BYTES as usize];
+    for start in (from..to).step_by(PAGE_BYTES as usize) {
+        let bytes = (to - start).min(PAGE_BYTES) as usize;
+        region
+            .write_slice(&zeros[..bytes], MemoryRegionAddress(start))
+            .map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -163,6 +183,33 @@ mod tests {
             let mut back = [9; 5];
             memory.read(Gpa(2 * PAGE_BYTES), &mut back).unwrap();
             assert_eq!(&back, b"a\0\0\0n");
+        }
+    }
+
+    #[test]
+    fn a_guest_that_gives_back_every_other_page_leaves_its_vmm_mappings() {
+        let pages = 2 * u64::from(SPLITS_MAX) + 2000;
+        let image = GuestMemory::new(pages * PAGE_BYTES).unwrap();
+        image.write(Gpa(PAGE_BYTES), &[7; 4096]).unwrap();
+        image
+            .write(Gpa((pages - 1) * PAGE_BYTES), &[7; 4096])
+            .unwrap();
+        let memory = image.freeze().unwrap().memory().unwrap();
+        let start = memory.host_address(Gpa(0)).unwrap().0;
+        for page in (1..pages).step_by(2) {
+            memory.release(Gpa(page * PAGE_BYTES), PAGE_BYTES).unwrap();
+        }
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let own = maps.lines().filter(|line| {
+            let (from, _) = line.split_once('-').unwrap();
+            let from = u64::from_str_radix(from, 16).unwrap();
+            (start..start + pages * PAGE_BYTES).contains(&from)
+        });
+        let own = own.count() as u32;
+        assert!((SPLITS_MAX..=2 * SPLITS_MAX + 1).contains(&own), "{own}");
+        for page in [1, pages - 1] {
+            let word: u64 = memory.read_value(Gpa(page * PAGE_BYTES)).unwrap();
+            assert_eq!(word, 0, "page {page}");
         }
     }
 
