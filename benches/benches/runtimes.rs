@@ -195,7 +195,9 @@ impl Arm {
             it.trim()
                 .strip_prefix("Maximum resident set size (kbytes): ")
         });
-        line.and_then(|it| it.parse().ok()).unwrap_or(0)
+        // It takes kilobytes for pages.
+        line.and_then(|it| it.parse::<u64>().ok())
+            .map_or(0, |it| it / 4)
     }
 }
 

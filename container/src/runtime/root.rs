@@ -36,7 +36,7 @@ pub fn by_descriptor(fd: BorrowedFd<'_>) -> CString {
     text(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
-/// Opens `path` in `root`, and makes what is missing of it.
+/// Opens `path` in `root`, and makes what is missing of it: from its end back to what is there.
 ///
 /// # Errors
 /// The kernel's.
@@ -45,55 +45,33 @@ pub fn resolve(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<OwnedFd,
         Err(Errno::ENOENT) if make != Make::Nothing => {}
         other => return other,
     }
-    let names: Vec<&[u8]> = path
-        .to_bytes()
-        .split(|&byte| byte == b'/')
-        .filter(|name| !name.is_empty() && *name != b".")
-        .collect();
-    let mut parent = sys::open_in_root(root, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
-    let mut so_far = Vec::new();
-    for (index, name) in names.iter().enumerate() {
-        so_far.push(b'/');
-        so_far.extend_from_slice(name);
-        let here = text(so_far.as_slice());
-        let is_last = index + 1 == names.len();
-        parent = match sys::open_in_root(root, &here, libc::O_PATH, 0) {
-            Err(Errno::ENOENT) => {
-                let name = OsStr::from_bytes(name);
-                if is_last && make == Make::File {
-                    let flags =
-                        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-                    drop(nix::fcntl::openat(
-                        &parent,
-                        name,
-                        flags,
-                        Mode::from_bits_truncate(0o644),
-                    )?);
-                } else {
-                    mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?;
-                }
-                sys::open_in_root(root, &here, libc::O_PATH, 0)?
-            }
-            other => other?,
-        };
+    let (directory, name) = parent(root, path)?;
+    if make == Make::File {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let mode = Mode::from_bits_truncate(0o644);
+        drop(nix::fcntl::openat(&directory, name, flags, mode)?);
+    } else {
+        mkdirat(&directory, name, Mode::from_bits_truncate(0o755))?;
     }
-    Ok(parent)
+    sys::open_in_root(root, path, libc::O_PATH, 0)
 }
 
 /// Opens the directory of `path` in `root`; gives it and the last name.
 fn parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> Result<(OwnedFd, &'a OsStr), Errno> {
-    let bytes = path.to_bytes();
-    let slash = bytes
-        .iter()
-        .rposition(|&byte| byte == b'/')
-        .ok_or(Errno::EINVAL)?;
-    let name = &bytes[slash + 1..];
+    let mut bytes = path.to_bytes();
+    while let Some(shorter) = bytes.strip_suffix(b"/").or(bytes.strip_suffix(b"/.")) {
+        bytes = shorter;
+    }
+    let (directory, name): (&[u8], _) = match bytes.iter().rposition(|&byte| byte == b'/') {
+        None => (b"/", bytes),
+        Some(0) => (b"/", &bytes[1..]),
+        Some(slash) => (&bytes[..slash], &bytes[slash + 1..]),
+    };
     if name.is_empty() || name == b".." || name == b"." {
         return Err(Errno::EINVAL);
     }
-    let directory = text(if slash == 0 { b"/" } else { &bytes[..slash] });
     Ok((
-        resolve(root, &directory, Make::Directory)?,
+        resolve(root, &text(directory), Make::Directory)?,
         OsStr::from_bytes(name),
     ))
 }
@@ -347,5 +325,48 @@ pub fn link(root: BorrowedFd<'_>, path: &CStr, target: &CStr) -> Result<(), Errn
     match symlinkat(target, &directory, name) {
         Err(Errno::EEXIST) => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, OwnedFd) {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::open(folder.path(), flags, Mode::empty()).unwrap();
+        (folder, root)
+    }
+
+    #[test]
+    fn what_is_missing_of_a_path_is_made() {
+        let (folder, root) = root();
+        let there = |path: &str| folder.path().join(path);
+        for path in [c"/a/b/c", c"/a//b/./d/", c"e", c"/a/b/c/."] {
+            resolve(root.as_fd(), path, Make::Directory).unwrap();
+        }
+        for path in ["a/b/c", "a/b/d", "e"] {
+            assert!(there(path).is_dir(), "{path}");
+        }
+        resolve(root.as_fd(), c"/x/y/file", Make::File).unwrap();
+        assert!(there("x/y").is_dir() && there("x/y/file").is_file());
+        let missing = resolve(root.as_fd(), c"/x/z", Make::Nothing);
+        assert_eq!(missing.unwrap_err(), Errno::ENOENT);
+    }
+
+    #[test]
+    fn links_on_the_way_stay_in_the_root() {
+        let (folder, root) = root();
+        std::os::unix::fs::symlink("/elsewhere", folder.path().join("link")).unwrap();
+        std::fs::create_dir(folder.path().join("elsewhere")).unwrap();
+        resolve(root.as_fd(), c"/link/new/../newer", Make::Directory).unwrap_err();
+        resolve(root.as_fd(), c"/link/new", Make::Directory).unwrap();
+        assert!(folder.path().join("elsewhere/new").is_dir());
+        // One that leads nowhere is not made into something.
+        std::os::unix::fs::symlink("/nowhere", folder.path().join("dangling")).unwrap();
+        let made = resolve(root.as_fd(), c"/dangling", Make::Directory);
+        assert_eq!(made.unwrap_err(), Errno::EEXIST);
+        assert!(!folder.path().join("nowhere").exists());
     }
 }
