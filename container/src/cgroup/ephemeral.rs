@@ -110,7 +110,7 @@ impl Ephemeral {
             }
             other => other?,
         }
-        self.group = Group::empty();
+        self.group = Group::none();
         self.locks.clear();
         Ok(())
     }

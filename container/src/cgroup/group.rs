@@ -149,8 +149,9 @@ impl Group {
         Ok(Group { directories })
     }
 
-    /// A group without directories: what is left of one that was removed.
-    pub(super) fn empty() -> Group {
+    /// A group without directories: what is left of one that was removed, or what a user has who was
+    /// given none.
+    pub fn none() -> Group {
         Group {
             directories: Vec::new(),
         }

@@ -13,13 +13,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 
+use super::bundle::limits;
 use super::init::{self, Inheritance};
 use super::join::Joins;
 use super::plan::execution;
 use super::state::{self, Directory, Record, Status};
 use super::{Error, detached, hooks, notify};
 use crate::Observer;
-use crate::cgroup::{self, Group, Layout, Version, systemd};
+use crate::cgroup::{self, Group, Layout, Limits, Version, systemd};
 use crate::execute::{self, Kernel};
 use crate::namespace::Namespace;
 use crate::plan::Plan;
@@ -156,8 +157,10 @@ impl Kernel for Runtime<'_> {
             Call::CreateGroup { name, controllers } => {
                 let name = name.as_deref().unwrap_or_default();
                 let layout = self.layout.ok_or(Errno::ENOENT)?;
-                let group = Group::create_vacant(layout, name, *controllers);
-                let group = group.map_err(|error| self.refuse(error))?;
+                let group = match Group::create_vacant(layout, name, *controllers) {
+                    Err(error) if self.can_go_without(&error) => Group::none(),
+                    other => other.map_err(|error| self.refuse(error))?,
+                };
                 self.record.cgroup_paths = group.paths().map(Path::to_owned).collect();
                 self.group = Some(group);
                 Ok(())
@@ -289,6 +292,16 @@ impl Runtime<'_> {
                 directory.remove().map_err(|error| self.refuse(error))
             }
         }
+    }
+
+    /// An ordinary user who was given no cgroups and asks for none, neither by a path nor by a limit, gets
+    /// a container that is in the caller's, as with runc.
+    fn can_go_without(&self, error: &cgroup::Error) -> bool {
+        let asks = |spec: &Spec| {
+            let limits = limits::limits(&spec.linux.resources);
+            !spec.linux.cgroups_path.is_empty() || limits.is_ok_and(|it| it != Limits::default())
+        };
+        matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) && !self.spec.is_none_or(asks)
     }
 
     fn clone_child(&mut self, namespaces: i32) -> Result<(), Errno> {

@@ -100,14 +100,16 @@ fn prepare(steps: &mut Vec<Step>, spec: &Spec, options: &Options) -> Result<(), 
     if let Some(process) = &spec.process {
         label::open(steps, process)?;
     }
+    let mut alone = vec![Call::CloseDescriptors, Call::DieWithRuntime];
+    // An ordinary user could not map the users of a process that is not dumpable (`man 5 proc`); in its
+    // new user namespace nobody else is yet, and it becomes so below.
+    if !is_new(spec, NamespaceKind::User) {
+        alone.push(Call::NotDumpable);
+    }
     steps.push(Step::init(
         "let go of the host's descriptors",
         "an open directory of the host is a way out",
-        vec![
-            Call::CloseDescriptors,
-            Call::NotDumpable,
-            Call::DieWithRuntime,
-        ],
+        alone,
     ));
     steps.push(Step::init(
         "wait until it is written down",
