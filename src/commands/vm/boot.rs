@@ -1,5 +1,6 @@
 //! `ringside vm boot`: a Linux kernel, started to its end.
 
+use super::devices::Devices;
 use super::{finish, statistics, style};
 use crate::commands::ExitCode;
 use crate::commands::Failure;
@@ -44,6 +45,8 @@ pub struct Args {
     /// Hide processor features from the guest, by their names in /proc/cpuinfo
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     mask: Vec<String>,
+    #[command(flatten)]
+    devices: Devices,
     /// End the guest after so many seconds
     #[arg(long, value_name = "SECONDS")]
     time_limit: Option<f64>,
@@ -82,7 +85,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let kvm = Kvm::open()?;
     signal::watch(&signal::ENDING)?;
     let output = Backlog::new(Streams::inherit().output, || signal::requested().is_some())?;
-    let machine = LinuxMachine::new(&kvm, &config, output.clone())?;
+    let mut machine = LinuxMachine::new(&kvm, &config, output.clone())?;
+    args.devices.plug(&mut machine)?;
     let console = machine.console();
     let software = Software {
         initramfs: initramfs.as_ref(),

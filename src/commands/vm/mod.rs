@@ -1,6 +1,7 @@
 //! `ringside vm`: bare guests, by name or file.
 
 mod boot;
+mod devices;
 mod exits;
 mod list;
 mod map;

@@ -61,3 +61,37 @@ pub trait VirtioDevice: Send {
     /// The driver starts over: forgets everything about it.
     fn reset(&mut self) {}
 }
+
+impl<D: VirtioDevice + ?Sized> VirtioDevice for Box<D> {
+    fn kind(&self) -> Kind {
+        (**self).kind()
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        (**self).queue_sizes()
+    }
+
+    fn features(&self) -> u64 {
+        (**self).features()
+    }
+
+    fn config(&self) -> Vec<u8> {
+        (**self).config()
+    }
+
+    fn write_config(&mut self, offset: usize, bytes: &[u8]) {
+        (**self).write_config(offset, bytes);
+    }
+
+    fn sources(&self) -> Vec<RawFd> {
+        (**self).sources()
+    }
+
+    fn serve(&mut self, event: Event, context: &mut Context<'_>) -> Result<(), Violation> {
+        (**self).serve(event, context)
+    }
+
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+}

@@ -87,6 +87,32 @@ pub trait Medium: Send + Debug {
     fn flush(&mut self) -> io::Result<()>;
 }
 
+impl<M: Medium + ?Sized> Medium for Box<M> {
+    fn bytes(&self) -> u64 {
+        (**self).bytes()
+    }
+
+    fn read_only(&self) -> bool {
+        (**self).read_only()
+    }
+
+    fn read(&mut self, into: &mut Buffers<'_>, offset: u64) -> io::Result<()> {
+        (**self).read(into, offset)
+    }
+
+    fn write(&mut self, from: &mut Buffers<'_>, offset: u64) -> io::Result<()> {
+        (**self).write(from, offset)
+    }
+
+    fn zero(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
+        (**self).zero(offset, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (**self).flush()
+    }
+}
+
 /// Opens a file, and holds it against other machines.
 pub(super) fn open(path: &Path, options: &OpenOptions, how: Hold) -> Result<File, DiskError> {
     let failed = |source| DiskError::File {

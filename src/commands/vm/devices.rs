@@ -1,0 +1,71 @@
+//! The virtio devices of `ringside vm boot`.
+
+use crate::commands::Failure;
+use ringside_vmm::linux::LinuxMachine;
+use ringside_vmm::virtio::{
+    Block, CopyOnWrite, Kind, Medium, Net, Raw, Rng, Violation, VirtioDevice, Vsock,
+};
+use std::path::{Path, PathBuf};
+
+/// The guest's number among sockets.
+const CID: u64 = 3;
+/// The first card's address; each further one's is one higher.
+const MAC: [u8; 6] = [0x02, b'r', b'i', b'n', b'g', 0];
+
+/// Devices that know that they are virtual
+#[derive(clap::Args)]
+pub struct Devices {
+    /// A disk (/dev/vda, …): FILE, FILE:ro for one that is only read, or BASE:UPPER for one that stays
+    /// as it is while UPPER gets what is written
+    #[arg(long, value_name = "FILE")]
+    disk: Vec<String>,
+    /// A network card at the host's tap NAME
+    #[arg(long, value_name = "NAME")]
+    tap: Vec<String>,
+    /// Sockets between host and guest: the host's are at PATH and, for what the guest connects to, at
+    /// PATH_PORT
+    #[arg(long, value_name = "PATH")]
+    vsock: Option<PathBuf>,
+    /// The host's randomness
+    #[arg(long)]
+    rng: bool,
+}
+
+impl Devices {
+    /// Plugs them into a machine, in the order of the options above.
+    pub fn plug(&self, machine: &mut LinuxMachine) -> Result<(), Failure> {
+        for name in &self.disk {
+            let (file, rest) = name.rsplit_once(':').unwrap_or((name, ""));
+            let path = Path::new(file);
+            let medium: Box<dyn Medium> = match rest {
+                "" => Box::new(Raw::open(path, false)?),
+                "ro" => Box::new(Raw::open(path, true)?),
+                upper => Box::new(CopyOnWrite::open(path, Path::new(upper))?),
+            };
+            let called = path.file_name().unwrap_or_default().to_string_lossy();
+            plug(machine, Block::new(medium, &called))?;
+        }
+        for (index, name) in (0..).zip(&self.tap) {
+            let [a, b, c, d, e, _] = MAC;
+            plug(machine, Net::tap(name, [a, b, c, d, e, index])?)?;
+        }
+        if let Some(path) = &self.vsock {
+            plug(machine, Vsock::new(CID, path)?)?;
+        }
+        if self.rng {
+            plug(machine, Rng)?;
+        }
+        Ok(())
+    }
+}
+
+fn plug(machine: &mut LinuxMachine, device: impl VirtioDevice + 'static) -> Result<(), Failure> {
+    let complain = |kind: Kind, violation: Violation| {
+        eprintln!(
+            "ringside: the guest's {} device waits to be reset: {violation}",
+            kind.name
+        );
+    };
+    machine.plug(device, complain)?;
+    Ok(())
+}
