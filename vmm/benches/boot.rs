@@ -4,6 +4,7 @@
 //! The kernel is made here: a bzImage of 15 MB whose payload becomes a vmlinux of 50 MB, with an
 //! initramfs of 20 MB. `kept` is every start but the first, `first` the one that decompresses.
 
+#[expect(dead_code, reason = "one format is measured, the tests read them all")]
 #[path = "../tests/support/kernel.rs"]
 mod kernel;
 

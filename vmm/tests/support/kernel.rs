@@ -1,7 +1,6 @@
 //! Kernels of a few bytes: real files, in the formats that Linux's have.
 
 use std::io::Write;
-use std::ops::Range;
 
 /// Where the small kernels begin.
 pub const BASE: u64 = 0x10_0000;
@@ -183,11 +182,6 @@ impl Format {
         payload
     }
 }
-
-/// Where the header of a bzImage is, for tests that damage it.
-#[expect(clippy::allow_attributes, reason = "not every test file uses it")]
-#[allow(dead_code)]
-pub const HEADER: Range<usize> = 0x1f1..0x268;
 
 /// A bzImage with this payload behind a setup of two sectors and a decompressor of 16 bytes.
 pub fn bzimage(payload: &[u8]) -> Vec<u8> {

@@ -23,6 +23,8 @@ mod mp_table;
 mod payload;
 mod platform;
 mod start_info;
+#[cfg(test)]
+mod tests;
 mod zero_page;
 
 pub use acpi::{POWER, SLEEP_S5};
@@ -32,7 +34,7 @@ pub use payload::{Compression, PayloadError};
 pub use platform::{Platform, VIRTIO_WINDOW, VirtioMmio};
 
 use crate::memory::layout::{HIGH, HOLE};
-use crate::memory::{Gpa, GuestMemory, MemoryError, PAGE_BYTES, Region};
+use crate::memory::{Gpa, GuestMemory, MemoryError, Region};
 use crate::paging::{BuildError, Builder, Flags, Levels, PageSize, TablePool};
 use std::fs::File;
 use std::io;
@@ -296,5 +298,3 @@ fn load_command_line(memory: &GuestMemory, line: &str, kernel: &Kernel) -> Resul
     // Memory is zeros: the NUL is there.
     Ok(memory.write(map::COMMAND_LINE, line.as_bytes())?)
 }
-
-const _: () = assert!(PAGE_BYTES == 4096);
