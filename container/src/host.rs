@@ -50,7 +50,7 @@ pub enum Error {
 
 /// Whether capabilities count for the whole host: in another user namespace they do for what belongs to
 /// that namespace only, and devices and foreign mounts do not.
-fn is_first_user_namespace() -> bool {
+pub(crate) fn is_first_user_namespace() -> bool {
     let namespace = std::fs::metadata("/proc/self/ns/user");
     namespace.map_or(true, |namespace| namespace.ino() == FIRST_USER_NAMESPACE)
 }

@@ -601,8 +601,12 @@ fn await_byte(channel: BorrowedFd<'_>) -> Result<u8, Errno> {
     }
 }
 
+/// Writes a parameter of the kernel's, and makes sure that it is the kernel who reads it.
 fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), Errno> {
     let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    if path.to_bytes().starts_with(b"/proc/") && !root::is_proc(file.as_fd())? {
+        return Err(Errno::EXDEV);
+    }
     nix::unistd::write(&file, bytes).map(drop)
 }
 

@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod init;
 mod join;
 mod notify;
+mod own_binary;
 mod plan;
 mod rlimit;
 pub mod root;
@@ -24,6 +25,7 @@ mod time;
 
 pub use defaults::{default_spec, features};
 pub use error::Error;
+pub use own_binary::protect as protect_own_binary;
 pub use rlimit::rlimit_number;
 pub use time::now;
 

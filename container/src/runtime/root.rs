@@ -41,23 +41,51 @@ pub fn by_descriptor(fd: BorrowedFd<'_>) -> CString {
 /// # Errors
 /// The kernel's.
 pub fn resolve(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<OwnedFd, Errno> {
+    resolve_links(root, path, make, MOST_LINKS)
+}
+
+/// So many links to what is not there lead nowhere (the kernel's number for those that do).
+const MOST_LINKS: u8 = 40;
+
+fn resolve_links(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    make: Make,
+    links: u8,
+) -> Result<OwnedFd, Errno> {
     match sys::open_in_root(root, path, libc::O_PATH, 0) {
         Err(Errno::ENOENT) if make != Make::Nothing => {}
         other => return other,
     }
-    let (directory, name) = parent(root, path)?;
-    if make == Make::File {
-        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let mode = Mode::from_bits_truncate(0o644);
-        drop(nix::fcntl::openat(&directory, name, flags, mode)?);
-    } else {
-        mkdirat(&directory, name, Mode::from_bits_truncate(0o755))?;
+    let (before, name) = split(path)?;
+    let directory = resolve_links(root, &text(before), Make::Directory, links)?;
+    match make_one(&directory, name, make == Make::File) {
+        // A link to what is not there: that is what is missing.
+        Err(Errno::EEXIST) if links > 0 => {
+            let target = nix::fcntl::readlinkat(&directory, name)?;
+            let target = target.as_os_str().as_bytes();
+            let path = match target {
+                [b'/', ..] => target.to_vec(),
+                _ => [before, b"/", target].concat(),
+            };
+            return resolve_links(root, &text(path), make, links - 1);
+        }
+        other => other?,
     }
     sys::open_in_root(root, path, libc::O_PATH, 0)
 }
 
-/// Opens the directory of `path` in `root`; gives it and the last name.
-fn parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> Result<(OwnedFd, &'a OsStr), Errno> {
+/// Makes a directory or an empty file.
+fn make_one(parent: &OwnedFd, name: &OsStr, is_file: bool) -> Result<(), Errno> {
+    if !is_file {
+        return mkdirat(parent, name, Mode::from_bits_truncate(0o755));
+    }
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    nix::fcntl::openat(parent, name, flags, Mode::from_bits_truncate(0o644)).map(drop)
+}
+
+/// The directory of a path, and its last name.
+fn split(path: &CStr) -> Result<(&[u8], &OsStr), Errno> {
     let mut bytes = path.to_bytes();
     while let Some(shorter) = bytes.strip_suffix(b"/").or(bytes.strip_suffix(b"/.")) {
         bytes = shorter;
@@ -70,32 +98,70 @@ fn parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> Result<(OwnedFd, &'a OsSt
     if name.is_empty() || name == b".." || name == b"." {
         return Err(Errno::EINVAL);
     }
-    Ok((
-        resolve(root, &text(directory), Make::Directory)?,
-        OsStr::from_bytes(name),
-    ))
+    Ok((directory, OsStr::from_bytes(name)))
 }
 
-/// Mounts something in `root`.
+/// Opens the directory of `path` in `root`; gives it and the last name.
+fn parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> Result<(OwnedFd, &'a OsStr), Errno> {
+    let (directory, name) = split(path)?;
+    Ok((resolve(root, &text(directory), Make::Directory)?, name))
+}
+
+/// Mounts something in `root`: for a bind `tree`, if it was made ready by somebody else.
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel's; `EPERM` for what would hide the kernel's own `/proc`.
 pub fn mount_in(
     root: BorrowedFd<'_>,
     what: &MountIn,
     tree: Option<BorrowedFd<'_>>,
 ) -> Result<(), Errno> {
-    let is_bind = what.flags.contains(MsFlags::MS_BIND);
-    let make = match (&what.source, is_bind, tree) {
-        (_, true, Some(tree)) if !is_directory(tree)? => Make::File,
-        (Some(source), true, None) if !is_directory_at(source)? => Make::File,
-        _ => Make::Directory,
+    if !what.flags.contains(MsFlags::MS_BIND) {
+        return new_in(root, what);
+    }
+    if what.flags.contains(MsFlags::MS_REMOUNT) {
+        let mounted = resolve(root, &what.target, Make::Nothing)?;
+        return change(mounted.as_fd(), what, attributes(what));
+    }
+    match (tree, what.source.as_deref()) {
+        (Some(tree), _) => bind_in(root, what, tree),
+        (None, Some(source)) => {
+            let tree = sys::clone_tree(source, what.flags.contains(MsFlags::MS_REC))?;
+            bind_in(root, what, tree.as_fd())
+        }
+        (None, None) => Err(Errno::EINVAL),
+    }
+}
+
+/// A bind gets its attributes before anybody can see it, and is attached to a descriptor: whoever shares
+/// the directory cannot make another mount of it meanwhile.
+fn bind_in(root: BorrowedFd<'_>, what: &MountIn, tree: BorrowedFd<'_>) -> Result<(), Errno> {
+    change(tree, what, attributes(what))?;
+    let make = if kind(tree)? == SFlag::S_IFDIR {
+        Make::Directory
+    } else {
+        Make::File
     };
-    let is_change = what.flags.contains(MsFlags::MS_REMOUNT);
     let target = resolve(root, &what.target, make)?;
-    let path = by_descriptor(target.as_fd());
+    let is_proc = is_proc(tree)? && fstat(tree)?.st_ino == PROC_ROOT_INODE;
+    check_proc(root, target.as_fd(), is_proc)?;
+    sys::attach_tree(tree, target.as_fd())
+}
+
+fn new_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
+    let is_proc = what.kind.as_deref() == Some(c"proc");
+    let is_kernels = is_proc || what.kind.as_deref() == Some(c"sysfs");
+    let is_change = what.flags.contains(MsFlags::MS_REMOUNT);
+    let mut target = resolve(root, &what.target, Make::Directory)?;
+    if is_kernels {
+        // What is masked in it is masked by its path, which has to lead there for good.
+        target = sys::open_without_links(root, &what.target)?;
+    }
+    if !is_change {
+        check_proc(root, target.as_fd(), is_proc)?;
+    }
     let data = match &what.data {
-        data if is_bind || is_change => data.clone(),
+        data if is_change => data.clone(),
         data => with_mode(data.as_deref(), what.kind.as_deref(), target.as_fd())?,
     };
     // What is copied into it has to be written first.
@@ -104,31 +170,14 @@ pub fn mount_in(
     } else {
         MsFlags::empty()
     };
-    match tree {
-        Some(tree) => sys::attach_tree(tree, target.as_fd())?,
-        // Flags of a bind, and changes of them, are attributes.
-        None if is_bind && is_change => {}
-        None => mount(
-            what.source.as_deref(),
-            path.as_c_str(),
-            what.kind.as_deref(),
-            if is_bind {
-                MsFlags::MS_BIND | what.flags & MsFlags::MS_REC
-            } else {
-                what.flags - later
-            },
-            data.as_deref(),
-        )?,
-    }
-    let (mut set, clear) = attributes(what);
-    if !later.is_empty() {
-        set |= libc::MOUNT_ATTR_RDONLY;
-    }
-    let nothing_more = (set, clear) == (0, 0)
-        && what.recursive == (0, 0)
-        && what.propagation.is_empty()
-        && !what.copies_up;
-    if nothing_more {
+    mount(
+        what.source.as_deref(),
+        by_descriptor(target.as_fd()).as_c_str(),
+        what.kind.as_deref(),
+        what.flags - later,
+        data.as_deref(),
+    )?;
+    if what.recursive == (0, 0) && what.propagation.is_empty() && !what.copies_up {
         return Ok(());
     }
     // The descriptor from before stands below the new mount; what is on it now is seen by its path.
@@ -136,30 +185,78 @@ pub fn mount_in(
     if what.copies_up {
         copy_up::copy(target.as_fd(), mounted.as_fd())?;
     }
-    if (set, clear) != (0, 0) {
-        sys::set_mount_attributes(mounted.as_fd(), set, clear, false)?;
+    let set = if later.is_empty() {
+        0
+    } else {
+        libc::MOUNT_ATTR_RDONLY
+    };
+    change(mounted.as_fd(), what, (set, 0))
+}
+
+/// Sets attributes and propagation of a mount.
+fn change(mounted: BorrowedFd<'_>, what: &MountIn, own: (u64, u64)) -> Result<(), Errno> {
+    if own != (0, 0) {
+        sys::set_mount_attributes(mounted, own.0, own.1, false)?;
     }
     if what.recursive != (0, 0) {
-        sys::set_mount_attributes(mounted.as_fd(), what.recursive.0, what.recursive.1, true)?;
+        sys::set_mount_attributes(mounted, what.recursive.0, what.recursive.1, true)?;
     }
-    for flags in &what.propagation {
-        mount(
-            None::<&CStr>,
-            by_descriptor(mounted.as_fd()).as_c_str(),
-            None::<&CStr>,
-            *flags,
-            None::<&CStr>,
-        )?;
-    }
-    Ok(())
+    what.propagation
+        .iter()
+        .try_for_each(|flags| sys::set_propagation(mounted, *flags))
 }
 
-fn is_directory_at(path: &CStr) -> Result<bool, Errno> {
-    Ok(nix::sys::stat::stat(path)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
+/// The inode of a procfs's root directory (`PROC_ROOT_INO` of <linux/proc_fs.h>).
+const PROC_ROOT_INODE: u64 = 1;
+
+/// Files of `/proc` that show the machine; programs that know of limits (LXCFS) put their own there.
+const SHOWING_THE_MACHINE: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/net/dev",
+];
+
+/// Refuses to cover the container's `/proc`, or what is in it: whoever writes a label or a parameter
+/// there has to find the kernel. By what `target` is and not by its path, which links may have bent.
+fn check_proc(root: BorrowedFd<'_>, target: BorrowedFd<'_>, is_proc: bool) -> Result<(), Errno> {
+    let there = fstat(target)?;
+    if is_proc && (there.st_ino == PROC_ROOT_INODE || !self::is_proc(target)?) {
+        return Ok(());
+    }
+    if self::is_proc(target)? && there.st_ino != PROC_ROOT_INODE {
+        let path = nix::fcntl::readlink(by_descriptor(target).as_c_str())?;
+        let path = path.to_string_lossy();
+        let shows = SHOWING_THE_MACHINE.iter().any(|it| path.ends_with(it));
+        return if shows { Ok(()) } else { Err(Errno::EPERM) };
+    }
+    match sys::open_in_root(root, c"/proc", libc::O_PATH, 0) {
+        Ok(proc) => {
+            let proc = fstat(&proc)?;
+            if (proc.st_dev, proc.st_ino) == (there.st_dev, there.st_ino) {
+                return Err(Errno::EPERM);
+            }
+            Ok(())
+        }
+        Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
-fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
-    Ok(fstat(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
+/// Whether something is on a procfs.
+pub fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+}
+
+fn kind(file: BorrowedFd<'_>) -> Result<SFlag, Errno> {
+    Ok(SFlag::from_bits_truncate(fstat(file)?.st_mode) & SFlag::S_IFMT)
 }
 
 /// Options of a file system; a tmpfs that does not say otherwise has the permissions of what it covers.
@@ -225,28 +322,20 @@ fn attributes(what: &MountIn) -> (u64, u64) {
 /// `ENOENT` when it is not there; else the kernel's.
 pub fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     let target = resolve(root, path, Make::Nothing)?;
-    let itself = by_descriptor(target.as_fd());
-    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-    mount(
-        Some(itself.as_c_str()),
-        itself.as_c_str(),
-        None::<&CStr>,
-        flags,
-        None::<&CStr>,
-    )?;
-    let mounted = resolve(root, path, Make::Nothing)?;
-    sys::set_mount_attributes(mounted.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)
+    let tree = sys::clone_tree(&by_descriptor(target.as_fd()), true)?;
+    sys::set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)?;
+    sys::attach_tree(tree.as_fd(), target.as_fd())
 }
 
 /// Shows nothing at a path in `root`.
 ///
 /// # Errors
-/// `ENOENT` when it is not there; else the kernel's.
+/// `ENOENT` when it is not there, `ENODEV` when the host's `/dev/null` is not that device; else the
+/// kernel's.
 pub fn mask(root: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     let target = resolve(root, path, Make::Nothing)?;
-    let kind = SFlag::from_bits_truncate(fstat(&target)?.st_mode) & SFlag::S_IFMT;
     let path = by_descriptor(target.as_fd());
-    if kind == SFlag::S_IFDIR {
+    if kind(target.as_fd())? == SFlag::S_IFDIR {
         let data = c"size=0k,nr_inodes=2";
         return mount(
             Some(c"tmpfs"),
@@ -257,8 +346,18 @@ pub fn mask(root: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
         );
     }
     // The host's: the container may have made something else of its own.
+    let null = nix::fcntl::open(
+        c"/dev/null",
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let is_null = kind(null.as_fd())? == SFlag::S_IFCHR
+        && fstat(&null)?.st_rdev == nix::sys::stat::makedev(1, 3);
+    if !is_null {
+        return Err(Errno::ENODEV);
+    }
     mount(
-        Some(c"/dev/null"),
+        Some(by_descriptor(null.as_fd()).as_c_str()),
         path.as_c_str(),
         None::<&CStr>,
         MsFlags::MS_BIND,

@@ -8,6 +8,7 @@ mod clone;
 mod confine;
 mod descriptor;
 mod network;
+mod own_binary;
 mod program;
 mod root;
 mod spawn;
@@ -24,8 +25,9 @@ pub use confine::{
 };
 pub use descriptor::{close_range, own, pidfd_open, pidfd_send_signal, socket_pair};
 pub use network::loopback_up;
+pub use own_binary::{OWN, execute_file, run_from_read_only};
 pub use program::enter;
-pub use root::{open_in_root, set_mount_attributes};
+pub use root::{open_in_root, open_without_links, set_mount_attributes, set_propagation};
 pub use spawn::{Program, SpawnError, spawn};
 
 pub use tree::{attach_tree, clone_tree, descriptor_of, map_tree, namespace_kind};

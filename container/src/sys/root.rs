@@ -19,11 +19,29 @@ pub fn open_in_root(
     flags: i32,
     mode: u32,
 ) -> Result<OwnedFd, Errno> {
+    open_resolved(root, path, flags, mode, 0)
+}
+
+/// Opens `path` in `root` when no part of it is a symbolic link.
+///
+/// # Errors
+/// As [`open_in_root`]; `ELOOP` for a link.
+pub fn open_without_links(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+    open_resolved(root, path, libc::O_PATH, 0, libc::RESOLVE_NO_SYMLINKS)
+}
+
+fn open_resolved(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    flags: i32,
+    mode: u32,
+    resolve: u64,
+) -> Result<OwnedFd, Errno> {
     // SAFETY: `open_how` is a struct of integers, for which zero is valid and means "not given".
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.mode = u64::from(mode);
-    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS | resolve;
     for _ in 0..100 {
         // SAFETY: the path is a C string, and the kernel reads as many bytes of `how` as it is told.
         let result = check(unsafe {
@@ -56,10 +74,30 @@ pub fn set_mount_attributes(
     clear: u64,
     recursive: bool,
 ) -> Result<(), Errno> {
+    set_mount(fd, set, clear, 0, recursive)
+}
+
+/// Changes how mounts in the mount that `fd` stands on spread, `MS_REC` meaning in all mounts in it too.
+///
+/// # Errors
+/// As [`set_mount_attributes`].
+pub fn set_propagation(fd: BorrowedFd<'_>, flags: nix::mount::MsFlags) -> Result<(), Errno> {
+    let recursive = flags.contains(nix::mount::MsFlags::MS_REC);
+    let propagation = flags.difference(nix::mount::MsFlags::MS_REC).bits();
+    set_mount(fd, 0, 0, propagation, recursive)
+}
+
+fn set_mount(
+    fd: BorrowedFd<'_>,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    recursive: bool,
+) -> Result<(), Errno> {
     let attributes = libc::mount_attr {
         attr_set: set,
         attr_clr: clear,
-        propagation: 0,
+        propagation,
         userns_fd: 0,
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };

@@ -1,5 +1,11 @@
 //! Bundles made of the host's own programs, and the built `ringside-oci` on them.
 
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test file uses its own part of this"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -101,7 +107,12 @@ impl Bundle {
 
     /// The built runtime with its first options.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringside-oci"));
+        self.command_of(env!("CARGO_BIN_EXE_ringside-oci").as_ref())
+    }
+
+    /// Another file of the runtime with its first options.
+    pub fn command_of(&self, runtime: &Path) -> Command {
+        let mut command = Command::new(runtime);
         command
             .arg("--root")
             .arg(self.state_root())

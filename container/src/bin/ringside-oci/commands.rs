@@ -121,6 +121,9 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
             told => Ok(told.map(|()| 0)?),
         }
     };
+    if !is_plan && matches!(name.as_str(), "create" | "run" | "exec") {
+        runtime::protect_own_binary()?;
+    }
     match name.as_str() {
         "create" => {
             let what = creation(global, &all(&CREATE)?)?;
