@@ -12,6 +12,8 @@ use crate::namespace::Namespace;
 /// What the runtime waits for init to come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Milestone {
+    /// Another child has taken its place, in the container.
+    Birth,
     /// It waits for the runtime's hooks.
     Hooks,
     /// It waits for `start`.
@@ -58,13 +60,6 @@ pub enum LifeCall {
         /// Its file.
         path: PathBuf,
     },
-    /// `setns` with a descriptor of the container's init.
-    JoinInit {
-        /// The kind of namespace.
-        kind: Namespace,
-    },
-    /// `setns` back to where the runtime came from.
-    Return,
     /// `open_tree`: mounts of the host's that init is to attach, taken while they can be reached.
     TakeMounts {
         /// How many.
@@ -131,7 +126,7 @@ impl LifeCall {
             Self::Save { .. } | Self::TellPid { .. } => "rename",
             Self::StartScope { .. } => "sendmsg",
             Self::Listen { .. } => "bind",
-            Self::Join { .. } | Self::JoinInit { .. } | Self::Return => "setns",
+            Self::Join { .. } => "setns",
             Self::TakeMounts { .. } => "open_tree",
             Self::Unmount { .. } => "umount2",
             Self::Await(_) => "read",
@@ -164,14 +159,11 @@ impl fmt::Display for LifeCall {
             Self::Join { kind, path, .. } => {
                 write!(f, "open({path:?}), setns({})", kind.flag_name())
             }
-            Self::JoinInit { kind } => {
-                write!(f, "setns(the container's init, {})", kind.flag_name())
-            }
-            Self::Return => write!(f, "setns(its own namespaces)"),
             Self::TakeMounts { count } => write!(f, "open_tree(OPEN_TREE_CLONE), {count} times"),
             Self::Unmount { path } => write!(f, "umount2({path:?}, MNT_DETACH)"),
             Self::Save { path } => write!(f, "write, rename({path:?})"),
             Self::TellPid { path } => write!(f, "write, rename({path:?})"),
+            Self::Await(Milestone::Birth) => write!(f, "read(the child, \"born\")"),
             Self::Await(Milestone::Hooks) => write!(f, "read(the child, \"hooks\")"),
             Self::Await(Milestone::Ready) => write!(f, "read(the child, \"ready\")"),
             Self::Await(Milestone::Program) => write!(f, "read(the child, end of file)"),

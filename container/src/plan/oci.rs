@@ -119,6 +119,8 @@ pub enum OciCall {
     Join { kind: Namespace, path: CString },
     /// `setns` with a descriptor of the container's init: all of its namespaces at once.
     JoinInit { namespaces: Namespaces },
+    /// `clone3(CLONE_PARENT)`: another child of the runtime's takes the rest of the steps.
+    BeReplaced,
     /// `setsid`: a session of its own.
     NewSession,
     /// `setresuid`, `setresgid`: root of the new user namespace.
@@ -239,6 +241,7 @@ impl OciCall {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Join { .. } | Self::JoinInit { .. } => "setns",
+            Self::BeReplaced => "clone3",
             Self::NewSession => "setsid",
             Self::BecomeRoot | Self::BecomeUser { .. } => "setresuid",
             Self::OpenRoot { .. }
@@ -283,6 +286,7 @@ impl fmt::Display for OciCall {
             Self::Join { kind, path } => {
                 write!(f, "setns({}, {})", path.to_string_lossy(), kind.flag_name())
             }
+            Self::BeReplaced => write!(f, "clone3(CLONE_PARENT)"),
             Self::JoinInit { namespaces } => write!(f, "setns(the container's init, {namespaces})"),
             Self::Mount(mount) => {
                 let text = |text: &Option<CString>| {

@@ -62,6 +62,7 @@ fn oci(call: &OciCall, errno: Errno) -> &'static str {
         (OciCall::Join { .. }, Errno::ENOENT) => {
             "; name a namespace's file of a process that runs, such as /proc/PID/ns/net"
         }
+        (OciCall::JoinInit { .. }, Errno::ESRCH) => "; the container has ended meanwhile",
         (OciCall::Join { .. } | OciCall::JoinInit { .. }, Errno::EPERM) => {
             "; run as root with CAP_SYS_ADMIN over that namespace"
         }
@@ -143,10 +144,9 @@ fn life(call: &LifeCall, errno: Errno) -> &'static str {
             "; name a namespace's file of a process that runs, such as /proc/PID/ns/net"
         }
         (LifeCall::Join { .. }, Errno::EINVAL) => "; that file is no namespace of this kind",
-        (LifeCall::Join { .. } | LifeCall::JoinInit { .. }, Errno::EPERM) => {
+        (LifeCall::Join { .. }, Errno::EPERM) => {
             "; run as root with CAP_SYS_ADMIN over that namespace"
         }
-        (LifeCall::JoinInit { .. }, Errno::ESRCH) => "; the container has ended meanwhile",
         (LifeCall::AwaitEnd, Errno::ETIMEDOUT) => {
             "; it hangs in the kernel: see /proc/PID/stack, and try again"
         }

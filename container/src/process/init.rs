@@ -67,7 +67,7 @@ pub fn run(
         not_executed: None,
         umask: None,
     };
-    if !steps::take(&mut kernel, inheritance.plan) {
+    if !steps::take(&mut kernel, inheritance.plan, 0) {
         return 125;
     }
     let Some(command) = kernel.command else {

@@ -69,6 +69,11 @@ pub enum Report {
         /// The descriptor, as the child numbers it.
         descriptor: i32,
     },
+    /// Another child has taken the place of this one, which is about to exit.
+    Born {
+        /// Its number.
+        pid: i32,
+    },
 }
 
 /// How a step went, when it did not fail.
@@ -137,6 +142,10 @@ impl Report {
                 frame.put(0, &[5]);
                 frame.put(12, &wait_status.to_ne_bytes());
             }
+            Self::Born { pid } => {
+                frame.put(0, &[8]);
+                frame.put(12, &pid.to_ne_bytes());
+            }
             Self::Listener { descriptor } => {
                 frame.put(0, &[6]);
                 frame.put(12, &descriptor.to_ne_bytes());
@@ -185,6 +194,7 @@ impl Report {
                 descriptor: i32_at(12),
             },
             7 => Self::AwaitsHooks,
+            8 => Self::Born { pid: i32_at(12) },
             _ => return None,
         })
     }

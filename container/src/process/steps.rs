@@ -25,11 +25,17 @@ pub trait Init: Kernel {
 
     /// Why it could not be executed, if that is what made a step fail.
     fn not_executed(&self) -> Option<SpawnError>;
+
+    /// Whether another process takes the rest of them.
+    fn is_replaced(&self) -> bool {
+        false
+    }
 }
 
-/// Takes the steps. `false` when one has failed, which has been told.
-pub fn take(init: &mut impl Init, plan: &Plan) -> bool {
-    for (index, step) in plan.steps_of(Actor::Init).enumerate() {
+/// Takes the steps from the one with the index `first` on. `false` when one has failed, which has been
+/// told.
+pub fn take(init: &mut impl Init, plan: &Plan, first: usize) -> bool {
+    for (index, step) in plan.steps_of(Actor::Init).enumerate().skip(first) {
         let index = index as u16;
         let before = init.tells_steps().then(now);
         match perform(init, step) {
@@ -55,6 +61,9 @@ pub fn take(init: &mut impl Init, plan: &Plan) -> bool {
                 report.send(init.listener());
                 return false;
             }
+        }
+        if init.is_replaced() {
+            return true;
         }
     }
     true

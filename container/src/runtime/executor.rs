@@ -7,11 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 
 use super::bundle::limits;
 use super::init::{self, Inheritance};
@@ -22,7 +20,6 @@ use super::{Error, detached, hooks, notify};
 use crate::Observer;
 use crate::cgroup::{self, Group, Layout, Limits, Version, systemd};
 use crate::execute::{self, Kernel};
-use crate::namespace::Namespace;
 use crate::plan::Plan;
 use crate::plan::call::Call;
 use crate::plan::lifecycle::{LifeCall, Milestone};
@@ -79,8 +76,6 @@ pub(super) struct Runtime<'a> {
     pub joins: Joins,
     /// Mounts that were taken for the child.
     pub detached: Vec<Option<OwnedFd>>,
-    /// Where this process came from.
-    pub abroad: Abroad,
     /// The last failure, in words.
     pub refusal: Option<Error>,
 }
@@ -105,7 +100,6 @@ impl<'a> Runtime<'a> {
             listener: None,
             joins: Joins::default(),
             detached: Vec::new(),
-            abroad: Abroad::default(),
             refusal: None,
         }
     }
@@ -218,10 +212,6 @@ impl Runtime<'_> {
                 let opened = self.joins.open(*index, *kind, path);
                 opened.map_err(|error| self.refuse(error))
             }
-            LifeCall::JoinInit { kind } => {
-                let target = self.target.as_ref().ok_or(Errno::ESRCH)?;
-                self.abroad.join(*kind, target.as_fd())
-            }
             LifeCall::TakeMounts { .. } => {
                 self.detached = detached::take(self.plan).map_err(|error| self.refuse(error))?;
                 Ok(())
@@ -231,7 +221,6 @@ impl Runtime<'_> {
                 Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
                 other => other,
             },
-            LifeCall::Return => self.abroad.go_back(),
             LifeCall::Save { path } => {
                 let pid = self.child.as_ref().ok_or(Errno::ESRCH)?.pid.as_raw();
                 self.record.pid = pid;
@@ -376,6 +365,7 @@ impl Runtime<'_> {
         let news = news.map_err(|error| self.refuse(Error::not_executed(error)))?;
         match (milestone, news) {
             (Milestone::Hooks, News::AwaitsHooks) | (Milestone::Ready, News::Ready) => {}
+            (Milestone::Birth, News::Born(pid)) => self.replace_child(pid)?,
             // A configuration without a process has no program.
             (Milestone::Program, News::Closed) if is_ready || execution(self.plan).is_none() => {
                 // What becomes another program can no longer tell.
@@ -390,6 +380,17 @@ impl Runtime<'_> {
         }
         self.channel = Some(channel);
         Ok(())
+    }
+
+    /// Takes another child, which the one that we have has had born, and waits for that one.
+    fn replace_child(&mut self, pid: i32) -> Result<(), Errno> {
+        // Our own as well, and nobody has waited for it: the number is still its own.
+        let pid = Pid::from_raw(pid);
+        let pidfd = sys::pidfd_open(pid)?;
+        match self.child.replace(Cloned { pid, pidfd }) {
+            Some(before) => reap(&before).map(drop).map_err(|error| self.refuse(error)),
+            None => Ok(()),
+        }
     }
 
     /// Passes the listener of the child's filter on, and lets the child go on.
@@ -439,38 +440,6 @@ impl Runtime<'_> {
             }
             other => other.map_err(|error| self.refuse(error)),
         }
-    }
-}
-
-/// The namespaces that this process was in before it joined others. It returns to them, whatever becomes
-/// of the command.
-#[derive(Default)]
-pub(super) struct Abroad {
-    before: Vec<(OwnedFd, CloneFlags)>,
-}
-
-impl Abroad {
-    fn join(&mut self, kind: Namespace, there: BorrowedFd<'_>) -> Result<(), Errno> {
-        let own = format!("/proc/self/ns/{}", kind.file());
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let before = open(own.as_str(), flags, Mode::empty())?;
-        let flag = CloneFlags::from_bits_retain(kind.flag());
-        setns(there, flag)?;
-        self.before.push((before, flag));
-        Ok(())
-    }
-
-    fn go_back(&mut self) -> Result<(), Errno> {
-        while let Some((before, flag)) = self.before.pop() {
-            setns(before, flag)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Abroad {
-    fn drop(&mut self) {
-        let _ = self.go_back();
     }
 }
 

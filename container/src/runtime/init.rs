@@ -27,10 +27,11 @@ use crate::execute::Kernel;
 use crate::plan::Plan;
 use crate::plan::call::{Call, text};
 use crate::plan::oci::{HookKind, MountIn, OciCall};
+use crate::plan::step::{Actor, Step};
 use crate::process::report::Report;
 use crate::process::{plain, steps};
 use crate::spec::Spec;
-use crate::sys::{self, Program, SchedulerAttributes, SpawnError};
+use crate::sys::{self, Clone3, Program, SchedulerAttributes, SpawnError};
 
 /// What init has from the runtime.
 pub struct Inheritance<'a> {
@@ -83,9 +84,10 @@ pub fn run(inheritance: &Inheritance<'_>) -> i32 {
         home: None,
         not_executed: None,
         tells_steps: inheritance.tells_steps,
+        is_replaced: false,
     };
     // A plan without a program has nothing to become.
-    i32::from(!steps::take(&mut init, inheritance.plan))
+    i32::from(!steps::take(&mut init, inheritance.plan, 0))
 }
 
 struct Init<'a> {
@@ -102,9 +104,14 @@ struct Init<'a> {
     home: Option<Vec<u8>>,
     not_executed: Option<SpawnError>,
     tells_steps: bool,
+    is_replaced: bool,
 }
 
 impl steps::Init for Init<'_> {
+    fn is_replaced(&self) -> bool {
+        self.is_replaced
+    }
+
     fn listener(&self) -> BorrowedFd<'_> {
         let start = self.start.as_ref();
         start.map_or(self.inheritance.channel, AsFd::as_fd)
@@ -160,6 +167,7 @@ impl Init<'_> {
                 let init = self.inheritance.joins.ok_or(Errno::ESRCH)?;
                 setns(init, CloneFlags::from_bits_retain(namespaces.flags()))
             }
+            OciCall::BeReplaced => self.be_replaced(),
             OciCall::NewSession => setsid().map(drop),
             OciCall::BecomeRoot => {
                 setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
@@ -319,6 +327,25 @@ impl Init<'_> {
             OciCall::AwaitStart => self.await_start(),
             OciCall::Execute => self.execute(),
         }
+    }
+
+    /// Has the runtime bear another child that takes the steps after this one. It is the first that is
+    /// seen in the container, and who looks at it finds nothing of the host's behind its root, its
+    /// directory and its descriptors.
+    fn be_replaced(&mut self) -> Result<(), Errno> {
+        let plan = self.inheritance.plan;
+        let is_here = |step: &Step| step.calls.contains(&Call::Oci(OciCall::BeReplaced));
+        let here = plan.steps_of(Actor::Init).position(is_here);
+        let next = here.ok_or(Errno::EINVAL)? + 1;
+        let sibling = Clone3 {
+            is_sibling: true,
+            ..Clone3::default()
+        };
+        let born = sys::clone3(&sibling, || i32::from(!steps::take(self, plan, next)))?;
+        let pid = born.pid.as_raw();
+        Report::Born { pid }.send(self.inheritance.channel);
+        self.is_replaced = true;
+        Ok(())
     }
 
     fn enter_group(&self) -> Result<(), Errno> {

@@ -5,7 +5,7 @@
 //! create: claim ─ config ─ cgroup ─ limits ─ listen ─ join ─ clone3 ─ state ─ maps ─ go ── hooks ── ready
 //!                                                              └─▶ init: mounts … ─ wait ─ rights ─ listen
 //! start:                                                                        connect ─ go ─▶ execve
-//! exec:   join ─ clone3 ─ return ─ go ──▶ execve
+//! exec:   clone3 ─▶ enter ─ clone3 ─ go ─▶ execve
 //! delete: kill ─ wait ─ rmdir ─ forget ─ hooks
 //! ```
 
@@ -17,7 +17,6 @@ use super::create::Create;
 use super::state::Record;
 use crate::cgroup::systemd::{self, Unit};
 use crate::cgroup::{self, Controllers, Layout, Limits, Version};
-use crate::namespace::Namespace;
 use crate::plan::Plan;
 use crate::plan::call::{Call, text};
 use crate::plan::lifecycle::{LifeCall, Milestone};
@@ -425,34 +424,19 @@ pub(super) fn exec(
     is_born_in_group: bool,
 ) -> Result<Plan, Error> {
     let mut steps = Vec::with_capacity(16);
-    let joins_pid = spec.has(NamespaceKind::Pid);
-    if joins_pid {
-        steps.push(
-            life(
-                "join its PID namespace",
-                "the child is born into it",
-                LifeCall::JoinInit {
-                    kind: Namespace::Pid,
-                },
-            )
-            .asked_by("linux.namespaces"),
-        );
-    }
     steps.push(Step::runtime(
         "clone a child",
-        "the rest of the way it goes by itself",
+        "it enters the container and has another one born there",
         vec![Call::Clone3 {
             namespaces: Default::default(),
             into_group: is_born_in_group,
         }],
     ));
-    if joins_pid {
-        steps.push(life(
-            "go back to its own namespaces",
-            "what follows is about the host's files",
-            LifeCall::Return,
-        ));
-    }
+    steps.push(life(
+        "wait until the other one is born",
+        "the first is gone then",
+        LifeCall::Await(Milestone::Birth),
+    ));
     tell_pid(&mut steps, pid_file);
     steps.push(release());
     join(&mut steps, process, spec)?;
@@ -474,7 +458,9 @@ fn join(steps: &mut Vec<Step>, process: &Process, spec: &Spec) -> Result<(), Err
         }
     };
     let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
+    // Whoever takes its place inherits the label, and could not write it: the file is the opener's own.
     bundle::label::open(steps, process)?;
+    bundle::label::write(steps, process)?;
     if let Some(initial) = processors("initial", &affinity.initial)? {
         let call = OciCall::Affinity {
             processors: Some(initial),
@@ -498,25 +484,30 @@ fn join(steps: &mut Vec<Step>, process: &Process, spec: &Spec) -> Result<(), Err
             Call::DieWithRuntime,
         ],
     ));
-    steps.push(Step::init(
-        "wait until it is written down",
-        "callers look for its number",
-        vec![Call::AwaitRelease],
-    ));
     let kinds = spec.linux.namespaces.iter().map(|it| it.kind.kernel());
-    // It was born into the PID namespace.
-    let namespaces = kinds.filter(|kind| *kind != Namespace::Pid).collect();
     steps.push(
         Step::init(
             "enter the container's namespaces",
-            "it is to see what init sees",
+            "it is to see what init sees, and to be seen only now",
             vec![
-                Call::Oci(OciCall::NewSession),
-                Call::Oci(OciCall::JoinInit { namespaces }),
+                Call::Oci(OciCall::JoinInit {
+                    namespaces: kinds.collect(),
+                }),
+                Call::Oci(OciCall::BeReplaced),
             ],
         )
         .asked_by("linux.namespaces"),
     );
+    steps.push(Step::init(
+        "wait until it is written down",
+        "callers look for its number",
+        vec![Call::DieWithRuntime, Call::AwaitRelease],
+    ));
+    steps.push(Step::init(
+        "begin a session",
+        "the caller's terminal stays behind",
+        vec![Call::Oci(OciCall::NewSession)],
+    ));
     if spec.has(NamespaceKind::User) {
         steps.push(Step::init(
             "become root of its user namespace",
@@ -543,9 +534,14 @@ fn join(steps: &mut Vec<Step>, process: &Process, spec: &Spec) -> Result<(), Err
         hooks: Default::default(),
         ..spec.clone()
     };
+    let labelled = Process {
+        apparmor_profile: String::new(),
+        selinux_label: String::new(),
+        ..process.clone()
+    };
     Ok(bundle::process::steps(
         steps,
-        process,
+        &labelled,
         &alone,
         &bundle::Options::default(),
     )?)

@@ -110,7 +110,7 @@ fn watcher(treasure: &Treasure) -> String {
 /// container, `PR_SET_DUMPABLE` stops nobody.
 #[test]
 fn whoever_joins_has_nothing_of_the_host_s() {
-    for capabilities in [&[][..]] {
+    for capabilities in [&[][..], &["CAP_SYS_PTRACE"]] {
         let treasure = Treasure::new();
         let Some(bundle) = Bundle::new(&watcher(&treasure), |spec| grant(spec, capabilities))
         else {

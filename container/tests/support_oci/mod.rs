@@ -1,11 +1,5 @@
 //! Bundles made of the host's own programs, and the built `ringside-oci` on them.
 
-#![allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "each test file uses its own part of this"
-)]
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

@@ -150,7 +150,9 @@ pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Er
             "every program may count on them",
             calls,
         ));
-        for (index, device) in spec.linux.devices.iter().enumerate() {
+        // Callers that give all devices of the host's give this one too; it is the link above.
+        let devices = spec.linux.devices.iter().enumerate();
+        for (index, device) in devices.filter(|(_, it)| it.path != "/dev/ptmx") {
             let call = configured_node(device, is_user);
             steps.push(
                 oci(
