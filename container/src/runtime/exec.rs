@@ -58,8 +58,9 @@ struct Prepared {
     layout: Layout,
     group: Group,
     plan: Plan,
-    /// Held so that nobody removes the container meanwhile.
-    _directory: Directory,
+    /// Held so that nobody removes the container meanwhile; but whoever waits for `resume` may not keep it
+    /// waiting.
+    _directory: Option<Directory>,
 }
 
 impl Prepared {
@@ -76,7 +77,8 @@ impl Prepared {
         let process = the_process(what, &spec)?;
         let layout = Layout::detect()?;
         let group = Group::from_paths(&layout, &record.cgroup_paths, layout.controllers())?;
-        if !what.ignore_paused && super::status::is_frozen(&group) {
+        let is_paused = super::status::is_frozen(&group);
+        if is_paused && !what.ignore_paused {
             return Err(Error::State {
                 command: "exec in",
                 id: what.id.clone(),
@@ -93,7 +95,7 @@ impl Prepared {
             layout,
             group,
             plan,
-            _directory: directory,
+            _directory: (!is_paused).then_some(directory),
         })
     }
 }

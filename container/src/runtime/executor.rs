@@ -16,7 +16,7 @@ use super::init::{self, Inheritance};
 use super::join::Joins;
 use super::plan::execution;
 use super::state::{self, Directory, Record, Status};
-use super::{Error, detached, hooks, notify};
+use super::{Error, detached, hooks, notify, own_binary};
 use crate::Observer;
 use crate::cgroup::{self, Group, Layout, Limits, Version, systemd};
 use crate::execute::{self, Kernel};
@@ -339,6 +339,7 @@ impl Runtime<'_> {
                 Err(error) => return Err(self.refuse(error)),
             }
         };
+        own_binary::let_go();
         self.channel = Some(ours);
         self.child = Some(cloned?);
         // Where init enters by itself, it may be on its way still.

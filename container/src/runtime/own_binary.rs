@@ -2,8 +2,9 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, SealFlag, fcntl};
@@ -12,6 +13,16 @@ use nix::unistd::{AccessFlags, faccessat};
 
 use super::Error;
 use crate::sys;
+
+/// The mount that we run from, while we hold it.
+static VIEW: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// Lets go of the mount that this program runs from, once there is a child that has a copy of the
+/// descriptor. Whoever closes the last one waits until every processor has passed the kernel (RCU), which
+/// takes its time; and the child has to wait anyway.
+pub(super) fn let_go() {
+    VIEW.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
 
 /// Sees to it that this program runs from a file that nobody can write to. Called before anything of a
 /// container's is there, by a program with one thread.
@@ -28,7 +39,8 @@ pub fn protect() -> Result<(), Error> {
     if faccessat(AT_FDCWD, sys::OWN, AccessFlags::W_OK, AtFlags::AT_EACCESS).is_err() {
         return Ok(());
     }
-    if sys::run_from_read_only().is_ok() {
+    if let Ok(mount) = sys::run_from_read_only() {
+        *VIEW.lock().unwrap_or_else(PoisonError::into_inner) = Some(mount);
         return Ok(());
     }
     let own = File::open("/proc/self/exe").map_err(errno);

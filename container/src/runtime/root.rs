@@ -251,7 +251,7 @@ fn check_proc(root: BorrowedFd<'_>, target: BorrowedFd<'_>, is_proc: bool) -> Re
 }
 
 /// Whether something is on a procfs.
-pub fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+pub(super) fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
 }
 

@@ -19,7 +19,7 @@
 //! To execute the program once more from there would do the same and take ten times as long.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -32,13 +32,14 @@ pub const OWN: &CStr = c"/proc/self/exe";
 
 const PAGE_BYTES: usize = 4096;
 
-/// Moves the running program onto a read-only view of its own file.
+/// Moves the running program onto a read-only view of its own file, and gives the mount. When the last
+/// copy of that descriptor is closed, the mount is nowhere, and nobody can make it writable again.
 ///
 /// # Errors
 /// `EPERM` without CAP_SYS_ADMIN, `EBUSY` with more than one thread (which could write to what is being
 /// copied), `EINVAL` on a kernel without CONFIG_CHECKPOINT_RESTORE; nothing has changed then, as far as
 /// anybody can see.
-pub fn run_from_read_only() -> Result<(), Errno> {
+pub fn run_from_read_only() -> Result<OwnedFd, Errno> {
     // A directory has a link for each in it, one for itself and one for its name.
     if stat(c"/proc/self/task")?.st_nlink != 3 {
         return Err(Errno::EBUSY);
@@ -57,7 +58,8 @@ pub fn run_from_read_only() -> Result<(), Errno> {
     )?;
     let layout = layout()?;
     remap(file.as_fd())?;
-    become_file(file.as_fd(), layout)
+    become_file(file.as_fd(), layout)?;
+    Ok(tree)
 }
 
 /// Puts the same bytes under every segment of the program that its file is mapped to.

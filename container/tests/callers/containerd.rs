@@ -35,13 +35,7 @@ impl Containerd {
         let it = Self { directory, daemon };
         until("containerd answers", || it.call(&["version"]).code == 0);
         let image = archive(it.directory.path());
-        let import = [
-            "image",
-            "import",
-            "--snapshotter",
-            "native",
-            image.to_str().unwrap(),
-        ];
+        let import = ["image", "import", "--snapshotter", "native", &image];
         it.call(&import).ok();
         Some(it)
     }

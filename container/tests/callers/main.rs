@@ -5,7 +5,7 @@
 mod containerd;
 mod podman;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::json;
@@ -83,7 +83,7 @@ fn in_terminal(command: &Command) -> Went {
 const IMAGE: &str = "ringside.test/busybox:1";
 
 /// Makes an image of one program, as `docker save` would.
-fn archive(directory: &Path) -> PathBuf {
+fn archive(directory: &Path) -> String {
     let root = directory.join("image");
     std::fs::create_dir_all(root.join("bin")).unwrap();
     std::fs::create_dir_all(root.join("tmp")).unwrap();
@@ -120,7 +120,7 @@ fn archive(directory: &Path) -> PathBuf {
             "layer.tar",
         ],
     );
-    directory.join("image.tar")
+    directory.join("image.tar").display().to_string()
 }
 
 /// A limit of the cgroup that a process is in, by its name in version 1 and in version 2.

@@ -29,7 +29,7 @@ impl Podman {
         std::fs::write(directory.path().join("containers.conf"), configuration).unwrap();
         let podman = Self { directory };
         let image = archive(podman.directory.path());
-        podman.call(&["load", "-i", image.to_str().unwrap()]).ok();
+        podman.call(&["load", "-i", &image]).ok();
         Some(podman)
     }
 
