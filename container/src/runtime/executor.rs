@@ -290,7 +290,12 @@ impl Runtime<'_> {
             let limits = limits::limits(&spec.linux.resources);
             !spec.linux.cgroups_path.is_empty() || limits.is_ok_and(|it| it != Limits::default())
         };
-        matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) && !self.spec.is_none_or(asks)
+        let is_denied = match error {
+            // In version 2 no group was found that this user may make another in.
+            cgroup::Error::InternalProcesses { .. } => !nix::unistd::geteuid().is_root(),
+            error => matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)),
+        };
+        is_denied && !self.spec.is_none_or(asks)
     }
 
     fn clone_child(&mut self, namespaces: i32) -> Result<(), Errno> {
