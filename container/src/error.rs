@@ -52,6 +52,9 @@ pub enum Error {
     /// The command could not be executed.
     #[error(transparent)]
     NotExecuted(#[from] NotExecuted),
+    /// What init ran for the container failed; in its words.
+    #[error("{0}")]
+    Said(String),
     /// Init ended before the command ran.
     #[error(
         "the container's init {status} before it could start the command; look for an out-of-memory kill in the kernel's log"

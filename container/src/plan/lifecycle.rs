@@ -80,6 +80,11 @@ pub enum LifeCall {
         /// The file.
         path: PathBuf,
     },
+    /// `sendmsg(SCM_RIGHTS)` of a descriptor of the child.
+    SendDescriptor {
+        /// The socket that it goes to.
+        path: PathBuf,
+    },
     /// `read` of what the child reports.
     Await(Milestone),
     /// `execve` of the configuration's hooks of a kind.
@@ -124,7 +129,7 @@ impl LifeCall {
             Self::Claim { .. } => "mkdir",
             Self::KeepConfig { .. } => "write",
             Self::Save { .. } | Self::TellPid { .. } => "rename",
-            Self::StartScope { .. } => "sendmsg",
+            Self::StartScope { .. } | Self::SendDescriptor { .. } => "sendmsg",
             Self::Listen { .. } => "bind",
             Self::Join { .. } => "setns",
             Self::TakeMounts { .. } => "open_tree",
@@ -164,6 +169,7 @@ impl fmt::Display for LifeCall {
             Self::Save { path } => write!(f, "write, rename({path:?})"),
             Self::TellPid { path } => write!(f, "write, rename({path:?})"),
             Self::Await(Milestone::Birth) => write!(f, "read(the child, \"born\")"),
+            Self::SendDescriptor { path } => write!(f, "connect({path:?}), sendmsg(pidfd)"),
             Self::Await(Milestone::Hooks) => write!(f, "read(the child, \"hooks\")"),
             Self::Await(Milestone::Ready) => write!(f, "read(the child, \"ready\")"),
             Self::Await(Milestone::Program) => write!(f, "read(the child, end of file)"),

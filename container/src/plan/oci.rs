@@ -148,6 +148,8 @@ pub enum OciCall {
     Link { path: CString, target: CString },
     /// Shows nothing at a path in the root; nothing to do when it is not there.
     Mask { path: CString },
+    /// Makes a mount in the root read-only, now that all is made in it.
+    ReadOnlyMount { path: CString },
     /// Makes a path in the root read-only; nothing to do when it is not there.
     MakeReadOnly { path: CString },
     /// `mkdir` of a directory in the root and of those above it.
@@ -172,6 +174,8 @@ pub enum OciCall {
     Terminal {
         owner: u32,
         size: Option<(u16, u16)>,
+        /// Whether the runtime copies what is written to its caller's terminal.
+        is_relayed: bool,
     },
     /// `prlimit`.
     Rlimit { resource: u32, soft: u64, hard: u64 },
@@ -250,6 +254,7 @@ impl OciCall {
             | Self::BindDevice { .. }
             | Self::Mask { .. }
             | Self::MakeReadOnly { .. }
+            | Self::ReadOnlyMount { .. }
             | Self::MoveRoot
             | Self::RootReadOnly
             | Self::RootPropagation { .. } => "mount",
@@ -320,6 +325,7 @@ impl fmt::Display for OciCall {
             | Self::Link { path, .. }
             | Self::Mask { path }
             | Self::MakeReadOnly { path }
+            | Self::ReadOnlyMount { path }
             | Self::MakeDirectories { path } => {
                 write!(f, "{name}(\"ROOT{}\")", path.to_string_lossy())
             }

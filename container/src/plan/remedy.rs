@@ -1,5 +1,7 @@
 //! What the reader can do about a call that the kernel refused.
 
+use std::ffi::CStr;
+
 use nix::errno::Errno;
 
 use super::call::Call;
@@ -24,6 +26,17 @@ pub fn remedy(call: &Call, errno: Errno) -> &'static str {
         }
         (Call::Clone3 { .. }, Errno::EAGAIN) => {
             "; too many processes: raise `ulimit -u` or the cgroup's pids.max"
+        }
+        (Call::Oci(OciCall::Scheduler(_)), Errno::EPERM) => {
+            "; it needs CAP_SYS_NICE, and a process scheduler can't be used together with AllowedCPUs"
+        }
+        (Call::Oci(OciCall::Mount(mount)), Errno::ENOTDIR | Errno::ELOOP)
+            if matches!(
+                mount.kind.as_deref().map(CStr::to_bytes),
+                Some(b"proc" | b"sysfs")
+            ) =>
+        {
+            "; it must be mounted on ordinary directory"
         }
         (Call::WriteProc { .. }, Errno::EPERM) => {
             "; the kernel lets nobody map these users: run as root, or ask `ringside doctor` which setting forbids it"

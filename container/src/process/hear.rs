@@ -34,6 +34,7 @@ pub enum News {
 /// Init's failure.
 pub fn hear(channel: impl AsFd, plan: &Plan, observer: &mut dyn Observer) -> Result<News, Error> {
     let step_at = |index: u16| plan.steps_of(Actor::Init).nth(index.into());
+    let mut reason = None;
     loop {
         let report = Report::receive(&channel).map_err(|errno| Error::System {
             call: "read",
@@ -55,6 +56,13 @@ pub fn hear(channel: impl AsFd, plan: &Plan, observer: &mut dyn Observer) -> Res
                     observer.step(step, outcome, Duration::from_nanos(nanoseconds));
                 }
                 continue;
+            }
+            Some(Report::Said { text }) => {
+                reason = Some(text);
+                continue;
+            }
+            Some(Report::Failed { .. }) if reason.is_some() => {
+                Err(Error::Said(reason.unwrap_or_default()))
             }
             Some(Report::Failed { step, call, errno }) => Err(match step_at(step) {
                 Some(step) => Error::step(step, call, errno),

@@ -64,6 +64,11 @@ pub enum Report {
         /// As `waitpid` gives it.
         wait_status: i32,
     },
+    /// The reason for the failure that follows, in words; cut if need be.
+    Said {
+        /// The words.
+        text: String,
+    },
     /// The filter of system calls has a listener, which is to be passed on.
     Listener {
         /// The descriptor, as the child numbers it.
@@ -146,6 +151,14 @@ impl Report {
                 frame.put(0, &[8]);
                 frame.put(12, &pid.to_ne_bytes());
             }
+            Self::Said { text } => {
+                frame.put(0, &[9]);
+                let text = text.as_bytes();
+                let text = &text[..text.len().min(DETAIL_MAX_BYTES)];
+                frame.put(6, &(text.len() as u16).to_ne_bytes());
+                frame.put(HEADER_BYTES, text);
+                frame.length += text.len();
+            }
             Self::Listener { descriptor } => {
                 frame.put(0, &[6]);
                 frame.put(12, &descriptor.to_ne_bytes());
@@ -189,6 +202,9 @@ impl Report {
             4 => Self::Started,
             5 => Self::Ended {
                 wait_status: i32_at(12),
+            },
+            9 => Self::Said {
+                text: String::from_utf8_lossy(detail.get(..u16_at(6).into())?).into_owned(),
             },
             6 => Self::Listener {
                 descriptor: i32_at(12),

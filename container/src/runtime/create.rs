@@ -1,6 +1,7 @@
 //! `create`, `run` and `start`: from a bundle to a running container. What is done is in the
 //! [plan](super::plan); here is what a command finds out before, and what it hands back.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,10 @@ pub struct Create {
     pub pid_file: Option<PathBuf>,
     /// A socket that its terminal is sent to.
     pub console_socket: Option<PathBuf>,
+    /// A socket that a descriptor of its init is sent to.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Sockets that a service manager has opened for it (`man 3 sd_listen_fds`).
+    pub listen_fds: u32,
     /// How many descriptors it inherits besides the standard streams.
     pub preserve_fds: u32,
     /// The root is moved instead of pivoted.
@@ -84,6 +89,35 @@ pub fn dry_run(what: &Create, waits_for_start: bool) -> Result<Plan, Error> {
     Ok(Prepared::new(what, waits_for_start)?.plan)
 }
 
+/// Tells of capabilities that the program will not have: that is no error, in any runtime.
+fn warn_of_capabilities(process: &crate::spec::Process) {
+    let Some(sets) = &process.capabilities else {
+        return;
+    };
+    let kinds = [
+        &sets.bounding,
+        &sets.effective,
+        &sets.inheritable,
+        &sets.permitted,
+        &sets.ambient,
+    ];
+    let unknown: BTreeSet<_> = kinds
+        .into_iter()
+        .flatten()
+        .filter(|name| crate::spec::capability_number(name).is_none())
+        .collect();
+    if !unknown.is_empty() {
+        eprintln!("warning: ignoring unknown or unavailable capabilities: {unknown:?}");
+    }
+    for name in &sets.ambient {
+        if !sets.inheritable.contains(name) || !sets.permitted.contains(name) {
+            eprintln!(
+                "warning: can't raise ambient capability {name}: it is not both permitted and inheritable"
+            );
+        }
+    }
+}
+
 /// All that is known before anything is done.
 struct Prepared {
     bytes: Vec<u8>,
@@ -112,8 +146,15 @@ impl Prepared {
             path: config,
             source,
         })?;
-        let spec = Spec::parse(&bytes)?;
+        let mut spec = Spec::parse(&bytes)?;
         spec.validate()?;
+        if let Some(process) = &mut spec.process {
+            warn_of_capabilities(process);
+            if what.listen_fds > 0 {
+                let sockets = format!("LISTEN_FDS={}", what.listen_fds);
+                process.env.extend([sockets, "LISTEN_PID=1".to_owned()]);
+            }
+        }
         let rootfs = absolute(&bundle::root(&spec, &bundle))?;
         let limits: Limits = bundle::limits::limits(&spec.linux.resources)?;
         limits.validate()?;
@@ -160,7 +201,7 @@ impl Prepared {
             spec: Some(&self.spec),
             config: &self.bytes,
             birth: Some(Birth {
-                preserved: what.preserve_fds,
+                preserved: what.preserve_fds.saturating_add(what.listen_fds),
                 console: console.as_ref().map(AsFd::as_fd),
             }),
             record,
@@ -326,6 +367,11 @@ impl Made {
 }
 
 impl Running {
+    /// The number of its init.
+    pub fn pid(&self) -> nix::unistd::Pid {
+        self.init.pid
+    }
+
     /// A descriptor that becomes readable when its init has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.init.pidfd.as_fd()

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::cgroup::Version;
 use crate::spec::capability_names;
 
 /// A configuration to begin with: that of `runc spec`, and with `is_rootless` that of an ordinary user.
@@ -37,10 +38,22 @@ pub fn default_spec(is_rootless: bool) -> Value {
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
         }
     });
+    // Version 1 shows a group by its place in each hierarchy, as runc leaves it.
+    if !is_unified()
+        && let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut()
+    {
+        namespaces.retain(|it| it["type"] != "cgroup");
+    }
     if is_rootless {
         rootless(&mut spec);
     }
     spec
+}
+
+/// Whether all control groups of this host are those of version 2.
+fn is_unified() -> bool {
+    let layout = crate::cgroup::Layout::detect();
+    layout.is_ok_and(|it| it.hierarchies().iter().all(|it| it.version == Version::V2))
 }
 
 /// One user, no group `tty`, the host's network seen through a bind of its /sys, no limits.
@@ -64,7 +77,7 @@ fn rootless(spec: &mut Value) {
     }
 }
 
-/// What this runtime can do (`features.md`).
+/// What this runtime can do (`features.md`, `features-linux.md`).
 pub fn features() -> Value {
     json!({
         "ociVersionMin": "1.0.0",
@@ -75,12 +88,28 @@ pub fn features() -> Value {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capability_names().collect::<Vec<_>>(),
             "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
-            "seccomp": {"enabled": cfg!(target_arch = "x86_64"), "archs": ["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]},
-            "apparmor": {"enabled": false},
-            "selinux": {"enabled": false},
+            "seccomp": {
+                "enabled": cfg!(target_arch = "x86_64"),
+                "actions": ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"],
+                "operators": ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"],
+                "archs": ["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
+                "knownFlags": SECCOMP_FLAGS,
+                "supportedFlags": SECCOMP_FLAGS
+            },
+            "apparmor": {"enabled": true},
+            "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
-            "mountExtensions": {"idmap": {"enabled": false}}
+            "mountExtensions": {"idmap": {"enabled": true}},
+            "netDevices": {"enabled": false}
         },
-        "annotations": {"io.github.ringside.version": env!("CARGO_PKG_VERSION")}
+        "annotations": {"io.github.ringside.version": env!("CARGO_PKG_VERSION")},
+        "potentiallyUnsafeConfigAnnotations": []
     })
 }
+
+const SECCOMP_FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];

@@ -33,6 +33,14 @@ pub enum Error {
         /// What the reader can do, after `; `.
         remedy: &'static str,
     },
+    /// It is not in a state in which a process can join it.
+    #[error("cannot exec in a {status} container{remedy}")]
+    NoExec {
+        /// Its state.
+        status: &'static str,
+        /// What the reader can do.
+        remedy: &'static str,
+    },
     /// It has ended.
     #[error("container not running")]
     NotRunning,
@@ -43,10 +51,12 @@ pub enum Error {
     #[error(transparent)]
     Step(#[from] crate::Error),
     /// The program could not be executed.
-    #[error("exec: {program:?}: {runc}: {source}")]
+    #[error("{}: {runc}: {source}", if *is_there { format!("exec {}", program.display()) } else { format!("exec: {program:?}") })]
     NotExecuted {
         /// The program.
         program: std::ffi::OsString,
+        /// Whether the program itself is there.
+        is_there: bool,
         /// The words of runc that callers look for.
         runc: &'static str,
         /// The whole reason.
@@ -84,6 +94,20 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// A group that a process could not be put into.
+    #[error("error adding pid of the new process to cgroups: {}: {}", path.display(), .errno.desc())]
+    Entering {
+        /// The group.
+        path: PathBuf,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// A group that is not below the container's.
+    #[error("bad sub cgroup path {0:?}: it leads out of the container's own")]
+    SubGroup(String),
+    /// A hierarchy that there is not.
+    #[error("unknown controller {0:?} in --cgroup: the container is in no such hierarchy")]
+    Controller(String),
     /// A signal that there is not.
     #[error("unknown signal {0:?}")]
     Signal(String),
@@ -107,6 +131,7 @@ impl Error {
         match error {
             crate::Error::NotExecuted(source) => Self::NotExecuted {
                 program: source.program().to_owned(),
+                is_there: !matches!(source, NotFound { .. }),
                 runc: match &source {
                     NotFound { .. } => "executable file not found in $PATH",
                     crate::NotExecuted::Directory { .. }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::state::Status;
@@ -22,13 +23,24 @@ pub enum Event {
     OutOfMemory,
 }
 
+/// In the order in which callers expect it.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
 impl Event {
-    /// One line of `events`, as runc writes it.
-    pub fn to_json(&self, id: &str) -> Value {
-        match self {
-            Self::Stats(stats) => json!({"type": "stats", "id": id, "data": stats_json(stats)}),
-            Self::OutOfMemory => json!({"type": "oom", "id": id}),
-        }
+    /// One line of `events`, as runc writes it, fields in its order.
+    pub fn line(&self, id: &str) -> String {
+        let (kind, data) = match self {
+            Self::Stats(stats) => ("stats", Some(stats_json(stats))),
+            Self::OutOfMemory => ("oom", None),
+        };
+        serde_json::to_string(&Line { kind, id, data }).unwrap_or_default()
     }
 }
 
@@ -176,12 +188,9 @@ mod tests {
             ..Stats::default()
         };
         assert_eq!(
-            Event::Stats(Box::new(stats)).to_json("c"),
-            json!({"type": "stats", "id": "c", "data": {"pids": {"current": 3, "limit": 0}}})
+            Event::Stats(Box::new(stats)).line("c"),
+            r#"{"type":"stats","id":"c","data":{"pids":{"current":3,"limit":0}}}"#
         );
-        assert_eq!(
-            Event::OutOfMemory.to_json("c"),
-            json!({"type": "oom", "id": "c"})
-        );
+        assert_eq!(Event::OutOfMemory.line("c"), r#"{"type":"oom","id":"c"}"#);
     }
 }

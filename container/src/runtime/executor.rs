@@ -232,6 +232,11 @@ impl Runtime<'_> {
                 let written = state::replace(path, pid.to_string().as_bytes());
                 written.map_err(|error| self.refuse(error))
             }
+            LifeCall::SendDescriptor { path } => {
+                let child = self.child.as_ref().ok_or(Errno::ESRCH)?;
+                let sent = notify::send(path, b"pidfd", child.pidfd.as_fd());
+                sent.map_err(|error| self.refuse(error))
+            }
             LifeCall::Await(milestone) => self.await_milestone(*milestone),
             LifeCall::RunHooks { kind } => self.run_hooks(*kind),
             LifeCall::Connect { path } => {
@@ -439,9 +444,9 @@ impl Runtime<'_> {
             HookKind::Poststop => (&hooks.poststop, Status::Stopped, true),
             HookKind::CreateContainer | HookKind::StartContainer => return Err(Errno::ENOSYS),
         };
-        match hooks::run(list, &self.state(status)) {
+        match hooks::run(kind.name(), list, &self.state(status), None) {
             Err(error) if is_advice => {
-                eprintln!("warning: {} {error}", kind.name());
+                eprintln!("warning: {error}");
                 Ok(())
             }
             other => other.map_err(|error| self.refuse(error)),

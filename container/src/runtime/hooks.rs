@@ -1,8 +1,10 @@
 //! Running hooks: programs of the configuration's, with the container's state on standard input
 //! (`config.md`, "POSIX-platform Hooks").
 
+use std::ffi::{CString, OsStr};
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,10 +15,23 @@ use nix::unistd::Pid;
 use crate::spec::Hook;
 use crate::sys;
 
-/// A hook that failed.
+/// A hook that failed, in the words that callers look for.
+#[derive(Debug, thiserror::Error)]
+#[error("error running {kind} hook #{number}: {why}")]
+pub struct Error {
+    /// Its kind, as the configuration names it.
+    pub kind: &'static str,
+    /// Its place among those of its kind, from 0.
+    pub number: usize,
+    /// How it failed.
+    #[source]
+    pub why: Why,
+}
+
+/// How a hook failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum Why {
     /// It could not be run.
     #[error("hook {path}: {source}")]
     Run {
@@ -45,16 +60,24 @@ pub enum Error {
     },
 }
 
-/// Runs hooks, one after the other, up to the first that fails.
+/// Runs hooks, one after the other, up to the first that fails. One without an environment of its own
+/// has the inherited one, or else the caller's.
 ///
 /// # Errors
 /// That hook, and why.
-pub fn run(hooks: &[Hook], state: &[u8]) -> Result<(), Error> {
-    hooks.iter().try_for_each(|hook| run_one(hook, state))
+pub fn run(
+    kind: &'static str,
+    hooks: &[Hook],
+    state: &[u8],
+    inherited: Option<&[CString]>,
+) -> Result<(), Error> {
+    hooks.iter().enumerate().try_for_each(|(number, hook)| {
+        run_one(hook, state, inherited).map_err(|why| Error { kind, number, why })
+    })
 }
 
-fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Error> {
-    let failed = |source| Error::Run {
+fn run_one(hook: &Hook, state: &[u8], inherited: Option<&[CString]>) -> Result<(), Why> {
+    let failed = |source| Why::Run {
         path: hook.path.clone(),
         source,
     };
@@ -62,8 +85,22 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Error> {
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
-    command.env_clear();
-    command.envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    match (&hook.env, inherited) {
+        (Some(env), _) => {
+            command.env_clear();
+            command.envs(env.iter().filter_map(|entry| entry.split_once('=')));
+        }
+        (None, Some(inherited)) => {
+            command.env_clear();
+            let entries = inherited.iter().map(|entry| entry.to_bytes());
+            command.envs(entries.filter_map(|entry| {
+                let at = entry.iter().position(|&byte| byte == b'=')?;
+                let text = OsStr::from_bytes;
+                Some((text(&entry[..at]), text(&entry[at + 1..])))
+            }));
+        }
+        (None, None) => {}
+    }
     let error = tempfile_like().map_err(failed)?;
     command
         .stdin(Stdio::piped())
@@ -79,7 +116,7 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Error> {
     {
         let _ = child.kill();
         let _ = child.wait();
-        return Err(Error::TimedOut {
+        return Err(Why::TimedOut {
             path: hook.path.clone(),
             seconds,
         });
@@ -88,7 +125,7 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Error> {
     if status.success() {
         return Ok(());
     }
-    Err(Error::Failed {
+    Err(Why::Failed {
         path: hook.path.clone(),
         status,
         output: written(error),

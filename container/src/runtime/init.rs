@@ -3,7 +3,7 @@
 //!
 //! The command that clones it has one thread, so the copy may allocate.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -12,10 +12,14 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::{Mode, fchmod, umask};
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{
     AccessFlags, Gid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, faccessat, fchdir,
     fchown, pivot_root, setgroups, setresgid, setresuid, setsid,
@@ -29,6 +33,7 @@ use crate::plan::call::{Call, text};
 use crate::plan::oci::{HookKind, MountIn, OciCall};
 use crate::plan::step::{Actor, Step};
 use crate::process::report::Report;
+use crate::process::steps::Init as _;
 use crate::process::{plain, steps};
 use crate::spec::Spec;
 use crate::sys::{self, Clone3, Program, SchedulerAttributes, SpawnError};
@@ -81,7 +86,9 @@ pub fn run(inheritance: &Inheritance<'_>) -> i32 {
         terminal: None,
         label: None,
         clocks: None,
-        home: None,
+        empty: None,
+        root_path: None,
+        environment: None,
         not_executed: None,
         tells_steps: inheritance.tells_steps,
         is_replaced: false,
@@ -101,7 +108,11 @@ struct Init<'a> {
     label: Option<OwnedFd>,
     /// Where offsets of its clocks are written to.
     clocks: Option<OwnedFd>,
-    home: Option<Vec<u8>>,
+    /// The empty directory that masks others.
+    empty: Option<OwnedFd>,
+    root_path: Option<PathBuf>,
+    /// The program's environment with what was found out inside.
+    environment: Option<Vec<CString>>,
     not_executed: Option<SpawnError>,
     tells_steps: bool,
     is_replaced: bool,
@@ -199,7 +210,14 @@ impl Init<'_> {
                 root::mount_in(self.root()?, &bind, None)
             }
             OciCall::Link { path, target } => root::link(self.root()?, path, target),
-            OciCall::Mask { path } => root::mask(self.root()?, path),
+            OciCall::Mask { path } => {
+                let root = self.root.as_ref().ok_or(Errno::EBADF)?;
+                root::mask(root.as_fd(), path, &mut self.empty)
+            }
+            OciCall::ReadOnlyMount { path } => {
+                let mounted = root::resolve(self.root()?, path, root::Make::Nothing)?;
+                sys::set_mount_attributes(mounted.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)
+            }
             OciCall::MakeReadOnly { path } => root::make_read_only(self.root()?, path),
             OciCall::MakeDirectories { path } => {
                 root::resolve(self.root()?, path, root::Make::Directory).map(drop)
@@ -214,7 +232,7 @@ impl Init<'_> {
                 // Onto itself: the old root lies on top of the new one and is taken off.
                 fchdir(self.root()?)?;
                 pivot_root(c".", c".")?;
-                self.root = None;
+                self.leave_host();
                 mount(
                     None::<&CStr>,
                     c".",
@@ -226,6 +244,7 @@ impl Init<'_> {
                 chdir(c"/")
             }
             OciCall::MoveRoot => {
+                self.hide_kernel_files()?;
                 fchdir(self.root()?)?;
                 mount(
                     Some(c"."),
@@ -234,13 +253,13 @@ impl Init<'_> {
                     MsFlags::MS_MOVE,
                     None::<&CStr>,
                 )?;
-                self.root = None;
+                self.leave_host();
                 chroot(c".")?;
                 chdir(c"/")
             }
             OciCall::Chroot => {
                 fchdir(self.root()?)?;
-                self.root = None;
+                self.leave_host();
                 chroot(c".")?;
                 chdir(c"/")
             }
@@ -251,7 +270,11 @@ impl Init<'_> {
             OciCall::RootPropagation { flags } => {
                 mount(None::<&CStr>, c"/", None::<&CStr>, *flags, None::<&CStr>)
             }
-            OciCall::Terminal { owner, size } => self.take_terminal(*owner, *size),
+            OciCall::Terminal {
+                owner,
+                size,
+                is_relayed,
+            } => self.take_terminal(*owner, *size, *is_relayed),
             OciCall::Rlimit {
                 resource,
                 soft,
@@ -317,7 +340,10 @@ impl Init<'_> {
                 nix::unistd::write(&file, text.to_bytes()).map(drop)
             }
             OciCall::FindHome { uid } => {
-                self.home = Some(home::find(*uid));
+                let mut environment = self.inheritance.plan.environment.clone();
+                environment.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
+                environment.push(text([b"HOME=", home::find(*uid).as_slice()].concat()));
+                self.environment = Some(environment);
                 Ok(())
             }
             OciCall::Announce => {
@@ -419,6 +445,42 @@ impl Init<'_> {
         )?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         self.root = Some(open(path, flags, Mode::empty())?);
+        self.root_path = Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())));
+        Ok(())
+    }
+
+    /// Lets go of what the root was made with.
+    fn leave_host(&mut self) {
+        (self.root, self.empty) = (None, None);
+        for taken in self.inheritance.detached.iter().flatten() {
+            if let Ok(number) = u32::try_from(taken.as_raw_fd()) {
+                let _ = sys::close_range(number, number);
+            }
+        }
+    }
+
+    /// Takes the host's /proc and /sys out of sight: a root that is moved leaves the mounts below it,
+    /// and the kernel lets a process mount again what it can see.
+    fn hide_kernel_files(&self) -> Result<(), Errno> {
+        let root = self.root_path.as_ref().ok_or(Errno::EBADF)?;
+        let table = crate::mount::table::read().map_err(|_| Errno::EIO)?;
+        let is_kernels = |kind: &str| matches!(kind, "proc" | "sysfs");
+        let found = table
+            .iter()
+            .filter(|it| is_kernels(&it.kind) && !it.point.starts_with(root));
+        for mount_point in found.map(|it| &it.point) {
+            let none = None::<&CStr>;
+            let flags = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+            match mount(none, mount_point, none, flags, none) {
+                // One below it was there before, and is gone with it.
+                Err(Errno::EINVAL | Errno::ENOENT) => continue,
+                other => other?,
+            }
+            if umount2(mount_point, MntFlags::MNT_DETACH).is_err() {
+                let kind = Some(c"tmpfs");
+                mount(kind, mount_point, kind, MsFlags::empty(), none)?;
+            }
+        }
         Ok(())
     }
 
@@ -469,23 +531,39 @@ impl Init<'_> {
         Ok(())
     }
 
-    fn run_hooks(&self, kind: HookKind) -> Result<(), Errno> {
+    fn run_hooks(&mut self, kind: HookKind) -> Result<(), Errno> {
         let hooks = &self.inheritance.spec.hooks;
-        let (list, status) = match kind {
-            HookKind::CreateContainer => (&hooks.create_container, "creating"),
-            HookKind::StartContainer => (&hooks.start_container, "created"),
+        let plan = self.inheritance.plan;
+        let (name, list, status, environment) = match kind {
+            HookKind::CreateContainer => {
+                ("createContainer", &hooks.create_container, "creating", None)
+            }
+            HookKind::StartContainer => {
+                let environment = self.environment.as_deref().unwrap_or(&plan.environment);
+                (
+                    "startContainer",
+                    &hooks.start_container,
+                    "created",
+                    Some(environment),
+                )
+            }
             _ => return Err(Errno::ENOSYS),
         };
         let state = (self.inheritance.state)(std::process::id() as i32, status);
-        hooks::run(list, &state).map_err(|error| {
-            // The runtime's standard error is ours: the reason in words goes there.
-            eprintln!("{error}");
+        hooks::run(name, list, &state, environment).map_err(|error| {
+            let text = error.to_string();
+            Report::Said { text }.send(self.listener());
             Errno::ECANCELED
         })
     }
 
     /// The terminal is opened in the container's devpts, and everything about it is done by descriptors.
-    fn take_terminal(&mut self, owner: u32, size: Option<(u16, u16)>) -> Result<(), Errno> {
+    fn take_terminal(
+        &mut self,
+        owner: u32,
+        size: Option<(u16, u16)>,
+        is_relayed: bool,
+    ) -> Result<(), Errno> {
         let flags = libc::O_RDWR | libc::O_NOCTTY;
         let master = match &self.root {
             Some(root) => sys::open_in_root(root.as_fd(), c"/dev/pts/ptmx", flags, 0)?,
@@ -502,6 +580,12 @@ impl Init<'_> {
         let terminal = sys::terminal_peer(master.as_fd())?;
         let _ = fchown(&terminal, Some(Uid::from_raw(owner)), None);
         let _ = fchmod(&terminal, Mode::from_bits_truncate(0o620));
+        // Whoever reads the copy knows how its own lines end.
+        if is_relayed {
+            let mut settings = tcgetattr(&master)?;
+            settings.output_flags.remove(OutputFlags::ONLCR);
+            tcsetattr(&master, SetArg::TCSANOW, &settings)?;
+        }
         if let Some(size) = size {
             sys::set_terminal_size(master.as_fd(), size)?;
         }
@@ -553,8 +637,33 @@ impl Init<'_> {
         let listener = self.inheritance.listener.ok_or(Errno::EBADF)?;
         self.find_program()?;
         prctl::set_pdeathsig(None)?;
+        // The first process of a PID namespace ends by no signal that it does not ask for.
+        let ending = SigSet::from_iter([
+            Signal::SIGHUP,
+            Signal::SIGINT,
+            Signal::SIGQUIT,
+            Signal::SIGTERM,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGALRM,
+        ]);
+        ending.thread_block()?;
+        let signals = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
         Report::Started.send(self.inheritance.channel);
         loop {
+            let mut ready = [
+                PollFd::new(listener, PollFlags::POLLIN),
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut ready, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(errno),
+            }
+            if ready[1].revents().is_some_and(|it| !it.is_empty()) {
+                let signal = signals.read_signal()?.map_or(0, |it| it.ssi_signo as i32);
+                std::process::exit(128 + signal);
+            }
             let caller = match nix::sys::socket::accept4(
                 listener.as_raw_fd(),
                 nix::sys::socket::SockFlag::SOCK_CLOEXEC,
@@ -600,11 +709,8 @@ impl Init<'_> {
             prctl::set_pdeathsig(None)?;
         }
         sys::default_signals();
-        let with_home = self.home.take().map(|home| {
+        let with_home = self.environment.take().map(|environment| {
             let plan = self.inheritance.plan;
-            let mut environment = plan.environment.clone();
-            environment.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
-            environment.push(text([b"HOME=", home.as_slice()].concat()));
             Program::new(plan.candidates.clone(), plan.arguments.clone(), environment)
         });
         let failure = with_home

@@ -1,9 +1,10 @@
-//! Passing the listener of a system-call filter on to whoever decides about the calls
-//! (`config-linux.md`, "The Container Process State").
+//! Descriptors for others: the listener of a system-call filter, for whoever decides about the calls
+//! (`config-linux.md`, "The Container Process State"), and that of a process.
 
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
@@ -27,10 +28,6 @@ pub fn pass_on(
         return Ok(());
     };
     let filter = sys::descriptor_of(process, number).map_err(Error::system("pidfd_getfd"))?;
-    let socket = UnixStream::connect(&seccomp.listener_path).map_err(|source| Error::File {
-        path: seccomp.listener_path.clone().into(),
-        source,
-    })?;
     let message = json!({
         "ociVersion": spec.oci_version,
         "fds": ["seccompFd"],
@@ -39,10 +36,26 @@ pub fn pass_on(
         "state": serde_json::from_slice::<Value>(state).unwrap_or_default(),
     })
     .to_string();
-    let descriptors = [filter.as_raw_fd()];
+    send(
+        seccomp.listener_path.as_ref(),
+        message.as_bytes(),
+        filter.as_fd(),
+    )
+}
+
+/// Sends a message with a descriptor to whoever listens at `path`.
+///
+/// # Errors
+/// [`Error::File`] when nobody does.
+pub fn send(path: &Path, message: &[u8], descriptor: BorrowedFd<'_>) -> Result<(), Error> {
+    let socket = UnixStream::connect(path).map_err(|source| Error::File {
+        path: path.into(),
+        source,
+    })?;
+    let descriptors = [descriptor.as_raw_fd()];
     sendmsg::<()>(
         socket.as_raw_fd(),
-        &[IoSlice::new(message.as_bytes())],
+        &[IoSlice::new(message)],
         &[ControlMessage::ScmRights(&descriptors)],
         MsgFlags::MSG_NOSIGNAL,
         None,

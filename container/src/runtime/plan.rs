@@ -9,11 +9,13 @@
 //! delete: kill ─ wait ─ rmdir ─ forget ─ hooks
 //! ```
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::bundle;
 use super::create::Create;
+use super::exec::Exec;
 use super::state::Record;
 use crate::cgroup::systemd::{self, Unit};
 use crate::cgroup::{self, Controllers, Layout, Limits, Version};
@@ -56,6 +58,7 @@ pub(super) fn create(facts: &Facts<'_>) -> Result<Plan, Error> {
         no_pivot: facts.what.no_pivot,
         no_new_keyring: facts.what.no_new_keyring,
         waits_for_start: facts.waits_for_start,
+        is_relayed: facts.what.console_socket.is_none(),
     };
     let init = init_steps(spec, facts.bundle, &options)?;
     let mut steps = Vec::with_capacity(64);
@@ -120,8 +123,24 @@ pub(super) fn with_program(steps: Vec<Step>, process: Option<&Process>) -> Plan 
         steps,
         candidates: process.map(bundle::process::candidates).unwrap_or_default(),
         arguments: process.map_or(Vec::new(), |it| strings(&it.args)),
-        environment: process.map_or(Vec::new(), |it| strings(&it.env)),
+        environment: process.map_or(Vec::new(), |it| strings(&last_of_each(&it.env))),
     }
+}
+
+/// Of entries with the same name the last.
+fn last_of_each(environment: &[String]) -> Vec<String> {
+    let mut names = HashSet::new();
+    let mut last = Vec::with_capacity(environment.len());
+    for entry in environment.iter().rev() {
+        let name = entry
+            .split_once('=')
+            .map_or(entry.as_str(), |(name, _)| name);
+        if names.insert(name) {
+            last.push(entry.clone());
+        }
+    }
+    last.reverse();
+    last
 }
 
 fn remember(steps: &mut Vec<Step>, facts: &Facts<'_>) {
@@ -307,6 +326,7 @@ fn introduce(steps: &mut Vec<Step>, facts: &Facts<'_>) {
         );
     }
     tell_pid(steps, facts.what.pid_file.as_deref());
+    send_descriptor(steps, facts.what.pidfd_socket.as_deref());
     steps.push(release());
 }
 
@@ -319,6 +339,19 @@ fn tell_pid(steps: &mut Vec<Step>, file: Option<&Path>) {
                 LifeCall::TellPid { path: path.into() },
             )
             .asked_by("--pid-file"),
+        );
+    }
+}
+
+fn send_descriptor(steps: &mut Vec<Step>, socket: Option<&Path>) {
+    if let Some(path) = socket {
+        steps.push(
+            life(
+                "send the caller a descriptor of it",
+                "a number may become another's, a descriptor never",
+                LifeCall::SendDescriptor { path: path.into() },
+            )
+            .asked_by("--pidfd-socket"),
         );
     }
 }
@@ -420,7 +453,7 @@ pub(super) fn born(spec: &Spec, record: &Record) -> Result<Plan, Error> {
 pub(super) fn exec(
     process: &Process,
     spec: &Spec,
-    pid_file: Option<&Path>,
+    what: &Exec,
     is_born_in_group: bool,
 ) -> Result<Plan, Error> {
     let mut steps = Vec::with_capacity(16);
@@ -437,9 +470,10 @@ pub(super) fn exec(
         "the first is gone then",
         LifeCall::Await(Milestone::Birth),
     ));
-    tell_pid(&mut steps, pid_file);
+    tell_pid(&mut steps, what.pid_file.as_deref());
+    send_descriptor(&mut steps, what.pidfd_socket.as_deref());
     steps.push(release());
-    join(&mut steps, process, spec)?;
+    join(&mut steps, process, spec, what.console_socket.is_none())?;
     steps.push(life(
         "wait until the program runs",
         "what goes wrong until then is told by this command",
@@ -449,7 +483,12 @@ pub(super) fn exec(
 }
 
 /// The steps of the child of `exec`.
-fn join(steps: &mut Vec<Step>, process: &Process, spec: &Spec) -> Result<(), Error> {
+fn join(
+    steps: &mut Vec<Step>,
+    process: &Process,
+    spec: &Spec,
+    is_relayed: bool,
+) -> Result<(), Error> {
     let processors = |field: &str, list: &str| match list {
         "" => Ok(None),
         list => {
@@ -520,6 +559,7 @@ fn join(steps: &mut Vec<Step>, process: &Process, spec: &Spec) -> Result<(), Err
         let call = OciCall::Terminal {
             owner: process.user.uid,
             size,
+            is_relayed,
         };
         steps.push(
             Step::init(

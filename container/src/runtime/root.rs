@@ -152,6 +152,7 @@ fn new_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
     let is_proc = what.kind.as_deref() == Some(c"proc");
     let is_kernels = is_proc || what.kind.as_deref() == Some(c"sysfs");
     let is_change = what.flags.contains(MsFlags::MS_REMOUNT);
+    let was_there = sys::open_in_root(root, &what.target, libc::O_PATH, 0).is_ok();
     let mut target = resolve(root, &what.target, Make::Directory)?;
     if is_kernels {
         // What is masked in it is masked by its path, which has to lead there for good.
@@ -161,7 +162,7 @@ fn new_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
         check_proc(root, target.as_fd(), is_proc)?;
     }
     let data = match &what.data {
-        data if is_change => data.clone(),
+        data if is_change || !was_there => data.clone(),
         data => with_mode(data.as_deref(), what.kind.as_deref(), target.as_fd())?,
     };
     // What is copied into it has to be written first.
@@ -327,23 +328,39 @@ pub fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     sys::attach_tree(tree.as_fd(), target.as_fd())
 }
 
-/// Shows nothing at a path in `root`.
+/// Shows nothing at a path in `root`; the first directory that is shown so is kept in `empty`, for the
+/// others.
 ///
 /// # Errors
 /// `ENOENT` when it is not there, `ENODEV` when the host's `/dev/null` is not that device; else the
 /// kernel's.
-pub fn mask(root: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+pub fn mask(root: BorrowedFd<'_>, path: &CStr, empty: &mut Option<OwnedFd>) -> Result<(), Errno> {
+    let name = path;
     let target = resolve(root, path, Make::Nothing)?;
     let path = by_descriptor(target.as_fd());
     if kind(target.as_fd())? == SFlag::S_IFDIR {
+        // One file system for all: each has a price.
+        if let Some(empty) = empty {
+            let empty = by_descriptor(empty.as_fd());
+            let none = None::<&CStr>;
+            return mount(
+                Some(empty.as_c_str()),
+                path.as_c_str(),
+                none,
+                MsFlags::MS_BIND,
+                none,
+            );
+        }
         let data = c"size=0k,nr_inodes=2";
-        return mount(
+        mount(
             Some(c"tmpfs"),
             path.as_c_str(),
             Some(c"tmpfs"),
             MsFlags::MS_RDONLY,
             Some(data),
-        );
+        )?;
+        *empty = Some(resolve(root, name, Make::Nothing)?);
+        return Ok(());
     }
     // The host's: the container may have made something else of its own.
     let null = nix::fcntl::open(

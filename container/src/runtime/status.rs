@@ -16,7 +16,7 @@ use crate::Observer;
 use crate::cgroup::{self, FreezerState, Group, Layout, Stats, systemd};
 use crate::execute::take_steps;
 use crate::plan::Plan;
-use crate::spec::{Resources, Spec};
+use crate::spec::{NamespaceKind, Resources, Spec};
 use crate::sys;
 
 /// A container, as the kernel has it now.
@@ -176,7 +176,14 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<(), Error> 
     let directory = Directory::open(root, id)?;
     let record = directory.load()?;
     let init = record.init();
-    if all {
+    if signal == 0 && all {
+        return Ok(());
+    }
+    // Without a PID namespace of its own there is no init whose end takes the others with it.
+    let spec = Spec::read(&directory.path.join("config.json")).unwrap_or_default();
+    let pids = spec.namespace(NamespaceKind::Pid);
+    let has_init = pids.is_some_and(|it| it.path.is_empty());
+    if all || (!has_init && signal == libc::SIGKILL) {
         let group = group(&record)?;
         if signal == libc::SIGKILL {
             return Ok(group.kill()?);

@@ -56,9 +56,9 @@ pub struct Hook {
     /// Its arguments, its name first; none: its path alone.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Its environment, `NAME=value`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    pub env: Vec<String>,
+    /// Its environment, `NAME=value`; none: that of whoever runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
     /// Seconds after which it is killed and has failed; none: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,

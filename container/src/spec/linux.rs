@@ -68,6 +68,15 @@ pub struct Linux {
     /// Cache allocation by resctrl; refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<serde_json::Value>,
+    /// NUMA policy of its memory; refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<serde_json::Value>,
+    /// Interfaces of the host's to move into it; refused.
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub net_devices: BTreeMap<String, serde_json::Value>,
     /// Execution domain, `LINUX` or `LINUX32`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,

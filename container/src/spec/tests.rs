@@ -184,6 +184,8 @@ fn each_impossible_field_is_named_by_its_path() {
             "linux.personality.domain",
         ),
         ("/linux/intelRdt", json!({}), "linux.intelRdt"),
+        ("/linux/memoryPolicy", json!({}), "linux.memoryPolicy"),
+        ("/linux/netDevices", json!({"eth0": {}}), "linux.netDevices"),
         (
             "/linux/seccomp/syscalls/0/names",
             json!([]),

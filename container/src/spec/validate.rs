@@ -51,12 +51,26 @@ impl Spec {
         for (index, device) in self.linux.devices.iter().enumerate() {
             device.validate(&format!("linux.devices[{index}]"))?;
         }
-        if self.linux.intel_rdt.is_some() {
-            return Err(Error::field(
+        for (field, is_there, why) in [
+            (
                 "linux.intelRdt",
-                "an object",
+                self.linux.intel_rdt.is_some(),
                 "cache allocation is not supported; remove it",
-            ));
+            ),
+            (
+                "linux.memoryPolicy",
+                self.linux.memory_policy.is_some(),
+                "NUMA policies are not supported; remove it, or use `linux.resources.cpu.mems`",
+            ),
+            (
+                "linux.netDevices",
+                !self.linux.net_devices.is_empty(),
+                "interfaces are not moved; remove it, and move them by a createRuntime hook",
+            ),
+        ] {
+            if is_there {
+                return Err(Error::field(field, "an object", why));
+            }
         }
         self.linux
             .seccomp
@@ -304,7 +318,7 @@ fn hooks(hooks: &Hooks) -> Result<(), Error> {
                 timeout,
             } = hook;
             absolute(&format!("{at}.path"), path)?;
-            for value in args.iter().chain(env) {
+            for value in args.iter().chain(env.iter().flatten()) {
                 no_nul(&at, value)?;
             }
             if timeout.is_some_and(|seconds| seconds <= 0) {

@@ -114,6 +114,7 @@ pub struct Global {
     pub format: Format,
     log: Option<PathBuf>,
     is_json: bool,
+    is_debug: bool,
 }
 
 /// Whether the steps are told.
@@ -149,6 +150,23 @@ pub fn global(arguments: &[String]) -> Result<(Global, &[String]), String> {
     let (parsed, used) = parse(arguments, &GLOBAL, 1)?;
     let is_systemd =
         parsed.has("systemd-cgroup") || parsed.value("cgroup-manager") == Some("systemd");
+    if parsed.value("criu").is_some_and(|it| !it.is_empty()) {
+        return Err("--criu: checkpoints are not supported; leave it out".into());
+    }
+    let format = parsed.value("log-format").unwrap_or("text");
+    if !matches!(format, "text" | "json") {
+        return Err(format!("invalid log-format {format:?}: give text or json"));
+    }
+    let manager = parsed.value("cgroup-manager").unwrap_or("cgroupfs");
+    if !matches!(manager, "" | "cgroupfs" | "systemd") {
+        return Err(format!("--cgroup-manager {manager}: give cgroupfs"));
+    }
+    if !matches!(
+        parsed.value("rootless"),
+        None | Some("" | "auto" | "true" | "false")
+    ) {
+        return Err("--rootless: give true, false or auto".into());
+    }
     let root = parsed.path("root").unwrap_or_else(default_root);
     let explain = match parsed.value("explain") {
         None if !parsed.has("explain") => Explain::No,
@@ -171,7 +189,8 @@ pub fn global(arguments: &[String]) -> Result<(Global, &[String]), String> {
             Format::Text
         },
         log: parsed.path("log"),
-        is_json: parsed.value("log-format") == Some("json"),
+        is_json: format == "json",
+        is_debug: parsed.has("debug") || parsed.value("log-level") == Some("debug"),
     };
     let first = if parsed.has("version") {
         return Ok((global, VERSION.get_or_init(|| vec!["--version".to_owned()])));
@@ -195,21 +214,38 @@ fn default_root() -> PathBuf {
 }
 
 impl Global {
+    /// Tells what is going on, if somebody wants to know: in the log, or else on standard error.
+    pub fn debug(&self, message: &str) {
+        match (&self.log, self.is_debug) {
+            (_, false) => {}
+            (Some(path), true) => append(path, &self.line("debug", message)),
+            (None, true) => eprintln!("{}", self.line("debug", message)),
+        }
+    }
+
+    fn line(&self, level: &str, message: &str) -> String {
+        let time = ringside_container::runtime::now();
+        if self.is_json {
+            serde_json::json!({"level": level, "msg": message, "time": time}).to_string()
+        } else {
+            format!("time=\"{time}\" level={level} msg={message:?}")
+        }
+    }
+
     /// Tells whoever asked: on standard error, and in the log that callers read.
     pub fn log(&self, level: &str, message: &str) {
         eprintln!("{message}");
         let Some(path) = &self.log else { return };
-        let time = ringside_container::runtime::now();
-        let line = if self.is_json {
-            serde_json::json!({"level": level, "msg": message, "time": time}).to_string()
-        } else {
-            format!("time=\"{time}\" level={level} msg={message:?}")
-        };
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path);
-        // Whoever cannot be told here has been told on standard error.
-        let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+        let line = self.line(level, message);
+        append(path, &line);
     }
+}
+
+/// Whoever cannot be told here has been told on standard error.
+fn append(path: &std::path::Path, line: &str) {
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path);
+    let _ = file.and_then(|mut file| writeln!(file, "{line}"));
 }

@@ -1,5 +1,6 @@
 //! Each command: parse, call the library, print.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,10 @@ use ringside_container::runtime::create::{self, Create};
 use ringside_container::runtime::events::{self, Event};
 use ringside_container::runtime::exec::{self, Exec};
 use ringside_container::runtime::{self, status};
-use ringside_container::spec::{Memory, Pids, Resources};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::arguments::{Explain, Global, Known, Parsed, parse};
-use crate::terminal;
+use crate::{help, terminal, update};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +108,13 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
         .ok_or_else(|| "name a command".to_owned())?;
     let all = |known: &[Known]| parse(rest, known, usize::MAX).map(|(parsed, _)| parsed);
     let root = global.root.as_path();
+    if let Some(text) = help::on(name)
+        && asks_for_help(rest)
+    {
+        println!("{text}");
+        return Ok(0);
+    }
+    global.debug(&format!("command {name} with {rest:?}"));
     let mut narrator = Narrator::new(std::io::stderr(), global.format);
     let observer: &mut dyn Observer = match global.explain {
         Explain::Taken => &mut narrator,
@@ -149,13 +156,17 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
             create::start(root, id, observer)?;
         }
         "exec" => {
-            let (what, is_detached) = execution(root, rest)?;
+            let (what, how) = execution(root, rest)?;
             if is_plan {
                 return print_plan(&exec::dry_run(&what).map_err(Error::Exec)?);
             }
-            return exec_process(&what, is_detached, observer);
+            return exec_process(&what, how, observer);
         }
-        "state" => print(&state_json(&status::state(root, id(&all(&[])?)?)?))?,
+        "state" => {
+            let container = status::state(root, id(&all(&[])?)?)?;
+            let text = serde_json::to_string_pretty(&State::of(&container));
+            println!("{}", text.map_err(|error| Error::Output(error.into()))?);
+        }
         "kill" => {
             let parsed = all(&[("all", &["a"], false), ("signal", &["s"], true)])?;
             let signal = parsed
@@ -192,7 +203,7 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
         }
         "pause" => status::pause(root, id(&all(&[])?)?)?,
         "resume" => status::resume(root, id(&all(&[])?)?)?,
-        "update" => update(root, rest)?,
+        "update" => update::update(root, rest)?,
         "events" => {
             let parsed = all(&[("stats", &[], false), ("interval", &[], true)])?;
             let id = id(&parsed)?;
@@ -217,17 +228,25 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
             "ringside-oci version {}\nspec: 1.2.0",
             env!("CARGO_PKG_VERSION")
         ),
-        "help" | "--help" => println!("{HELP}"),
+        "help" | "--help" => match rest.first().and_then(|it| help::on(it)) {
+            Some(text) => println!("{text}"),
+            None => println!("{}", help::all()),
+        },
+        "checkpoint" | "restore" => {
+            return Err(format!("{name}: checkpoints are not supported").into());
+        }
         other => return Err(format!("No help topic for '{other}'").into()),
     }
     Ok(0)
 }
 
-const HELP: &str = "usage: ringside-oci [--root DIR] [--log FILE] [--log-format text|json] [--explain[=plan] [--json]] COMMAND
+/// Whether the first words ask for help; those of a program that `exec` is given do not.
+fn asks_for_help(rest: &[String]) -> bool {
+    let asks = |it: &String| matches!(it.as_str(), "-h" | "--help" | "-help");
+    rest.first().is_some_and(asks)
+}
 
-create start run exec state kill delete list ps pause resume update events spec features";
-
-fn id(parsed: &Parsed) -> Result<&str, Error> {
+pub fn id(parsed: &Parsed) -> Result<&str, Error> {
     match parsed.positional.first() {
         Some(id) if !id.is_empty() => Ok(id),
         _ => Err("container id cannot be empty".to_owned().into()),
@@ -239,10 +258,12 @@ fn print(value: &Value) -> Result<(), Error> {
 }
 
 fn creation(global: &Global, parsed: &Parsed) -> Result<Create, Error> {
-    if parsed.value("pidfd-socket").is_some() {
-        return Err("--pidfd-socket is not supported yet".to_owned().into());
-    }
+    // A service manager's sockets are passed on (`man 3 sd_listen_fds`).
+    let listening = std::env::var("LISTEN_FDS").ok();
+    let listen_fds = listening.and_then(|it| it.parse().ok()).unwrap_or(0);
     Ok(Create {
+        pidfd_socket: parsed.path("pidfd-socket"),
+        listen_fds,
         root: global.root.clone(),
         systemd: global.is_systemd,
         id: id(parsed)?.into(),
@@ -262,6 +283,9 @@ fn run_container(what: &Create, parsed: &Parsed, observer: &mut dyn Observer) ->
         .then(terminal::sockets)
         .transpose()?;
     let (ours, theirs) = sockets.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
+    if !is_detached && !parsed.has("no-subreaper") {
+        terminal::adopt_orphans()?;
+    }
     let made = create::run(what, theirs, observer)?;
     if is_detached {
         return Ok(0);
@@ -273,7 +297,7 @@ fn run_container(what: &Create, parsed: &Parsed, observer: &mut dyn Observer) ->
         .map(|socket| terminal::receive(&socket))
         .transpose()?;
     let made = made.unlock();
-    terminal::relay(master.as_ref(), made.pidfd())?;
+    terminal::relay(master.as_ref(), made.pidfd(), made.pid())?;
     let code = made.wait()?.code();
     if !parsed.has("keep") {
         made.remove()?;
@@ -281,7 +305,7 @@ fn run_container(what: &Create, parsed: &Parsed, observer: &mut dyn Observer) ->
     Ok(code)
 }
 
-fn execution(root: &Path, rest: &[String]) -> Result<(Exec, bool), Error> {
+fn execution(root: &Path, rest: &[String]) -> Result<(Exec, Foreground), Error> {
     let (parsed, used) = parse(rest, &EXEC, 1)?;
     // Options may follow the name; the first word that is none is the program.
     let (more, after) = match rest.get(used) {
@@ -294,11 +318,6 @@ fn execution(root: &Path, rest: &[String]) -> Result<(Exec, bool), Error> {
     let text = |name| more.value(name).or(parsed.value(name)).map(str::to_owned);
     let list = |name| [parsed.values(name), more.values(name)].concat();
     let has = |name| parsed.has(name) || more.has(name);
-    for name in ["process-label", "apparmor", "cgroup", "pidfd-socket"] {
-        if text(name).is_some_and(|it| !it.is_empty()) {
-            return Err(format!("--{name} is not supported yet").into());
-        }
-    }
     let gids = list("additional-gids")
         .iter()
         .map(|gid| gid.parse().map_err(|_| format!("invalid group {gid:?}")))
@@ -316,6 +335,10 @@ fn execution(root: &Path, rest: &[String]) -> Result<(Exec, bool), Error> {
         capabilities: list("cap"),
         no_new_privs: has("no-new-privs"),
         pid_file: value("pid-file"),
+        pidfd_socket: value("pidfd-socket"),
+        process_label: text("process-label").filter(|it| !it.is_empty()),
+        apparmor: text("apparmor").filter(|it| !it.is_empty()),
+        sub_groups: list("cgroup"),
         console_socket: value("console-socket"),
         preserve_fds: parsed
             .number("preserve-fds")?
@@ -326,38 +349,87 @@ fn execution(root: &Path, rest: &[String]) -> Result<(Exec, bool), Error> {
     if what.process.is_none() && what.args.is_empty() {
         return Err("process args cannot be empty".to_owned().into());
     }
-    Ok((what, has("detach")))
+    Ok((
+        what,
+        Foreground {
+            is_detached: has("detach"),
+            adopts_orphans: !has("no-subreaper"),
+        },
+    ))
 }
 
-fn exec_process(what: &Exec, is_detached: bool, observer: &mut dyn Observer) -> Result<u8, Error> {
+/// Whether a command stays, and what for.
+struct Foreground {
+    is_detached: bool,
+    adopts_orphans: bool,
+}
+
+fn exec_process(what: &Exec, how: Foreground, observer: &mut dyn Observer) -> Result<u8, Error> {
+    let is_detached = how.is_detached;
     let sockets = (what.console_socket.is_none() && !is_detached)
         .then(terminal::sockets)
         .transpose()?;
     let (ours, theirs) = sockets.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
+    if !is_detached && how.adopts_orphans {
+        terminal::adopt_orphans()?;
+    }
     let child = exec::exec(what, theirs, observer).map_err(Error::Exec)?;
     if is_detached {
         return Ok(0);
     }
     // A process without a terminal has closed its end unsaid.
     let master = ours.and_then(|socket| terminal::receive(&socket).ok());
-    terminal::relay(master.as_ref(), child.pidfd.as_fd())?;
+    terminal::relay(master.as_ref(), child.pidfd.as_fd(), child.pid)?;
     Ok(create::wait(&child)?.code())
 }
 
-fn state_json(container: &status::Container) -> Value {
-    let record = &container.record;
-    let is_gone = container.status == runtime::state::Status::Stopped;
-    json!({
-        "ociVersion": record.oci_version,
-        "id": record.id,
-        "pid": if is_gone { 0 } else { record.pid },
-        "status": container.status.name(),
-        "bundle": record.bundle,
-        "rootfs": record.rootfs,
-        "created": record.created,
-        "annotations": record.annotations,
-        "owner": "",
-    })
+/// What `state` and `list` print, in the order in which callers expect it.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct State<'a> {
+    oci_version: &'a str,
+    id: &'a str,
+    pid: i32,
+    status: &'a str,
+    bundle: &'a Path,
+    rootfs: &'a Path,
+    created: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+    owner: String,
+}
+
+impl<'a> State<'a> {
+    fn of(container: &'a status::Container) -> Self {
+        let record = &container.record;
+        let is_gone = container.status == runtime::state::Status::Stopped;
+        Self {
+            oci_version: &record.oci_version,
+            id: &record.id,
+            pid: if is_gone { 0 } else { record.pid },
+            status: container.status.name(),
+            bundle: &record.bundle,
+            rootfs: &record.rootfs,
+            created: &record.created,
+            annotations: &record.annotations,
+            owner: owner(record.owner),
+        }
+    }
+}
+
+/// The name of who made a container, or the number of who has none.
+fn owner(uid: u32) -> String {
+    let user = if uid == 0 {
+        Some("root".to_owned())
+    } else {
+        let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+        user.map(|user| user.name)
+    };
+    user.unwrap_or_else(|| format!("#{uid}"))
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Output(error.into()))
 }
 
 fn list(root: &Path, parsed: &Parsed) -> Result<(), Error> {
@@ -368,9 +440,13 @@ fn list(root: &Path, parsed: &Parsed) -> Result<(), Error> {
             .iter()
             .try_for_each(|it| writeln!(out, "{}", it.record.id))?);
     }
-    if parsed.value("format") == Some("json") {
-        let all: Vec<Value> = all.iter().map(state_json).collect();
-        return Ok(writeln!(out, "{}", Value::from(all))?);
+    match parsed.value("format").unwrap_or("table") {
+        "table" => {}
+        "json" => {
+            let all: Vec<State<'_>> = all.iter().map(State::of).collect();
+            return Ok(writeln!(out, "{}", to_json(&all)?)?);
+        }
+        other => return Err(format!("invalid format {other:?}: give table or json").into()),
     }
     let width = all
         .iter()
@@ -380,8 +456,8 @@ fn list(root: &Path, parsed: &Parsed) -> Result<(), Error> {
         .max(11);
     writeln!(
         out,
-        "{:width$} {:<11} {:<11} {:<19} CREATED",
-        "ID", "PID", "STATUS", "BUNDLE"
+        "{:width$} {:<11} {:<11} {:<19} {:<30} OWNER",
+        "ID", "PID", "STATUS", "BUNDLE", "CREATED"
     )?;
     for it in &all {
         let pid = if it.status == runtime::state::Status::Stopped {
@@ -391,11 +467,12 @@ fn list(root: &Path, parsed: &Parsed) -> Result<(), Error> {
         };
         writeln!(
             out,
-            "{:width$} {pid:<11} {:<11} {:<19} {}",
+            "{:width$} {pid:<11} {:<11} {:<19} {:<30} {}",
             it.record.id,
             it.status.name(),
             it.record.bundle.display(),
-            it.record.created
+            it.record.created,
+            owner(it.record.owner)
         )?;
     }
     Ok(())
@@ -438,91 +515,12 @@ fn ps(pids: &[i32], format: Option<&str>, rest: &[String]) -> Result<(), Error> 
     Ok(())
 }
 
-fn update(root: &Path, rest: &[String]) -> Result<(), Error> {
-    let known: [Known; 16] = [
-        ("resources", &["r"], true),
-        ("blkio-weight", &[], true),
-        ("cpu-period", &[], true),
-        ("cpu-quota", &[], true),
-        ("cpu-burst", &[], true),
-        ("cpu-share", &[], true),
-        ("cpu-rt-period", &[], true),
-        ("cpu-rt-runtime", &[], true),
-        ("cpuset-cpus", &[], true),
-        ("cpuset-mems", &[], true),
-        ("kernel-memory", &[], true),
-        ("memory", &[], true),
-        ("memory-reservation", &[], true),
-        ("memory-swap", &[], true),
-        ("pids-limit", &[], true),
-        ("cpu-idle", &[], true),
-    ];
-    let (parsed, _) = parse(rest, &known, usize::MAX)?;
-    let id = id(&parsed)?;
-    for name in ["blkio-weight", "kernel-memory"] {
-        if parsed.value(name).is_some() {
-            return Err(format!("--{name} is not supported yet").into());
-        }
-    }
-    let mut resources = match parsed.value("resources") {
-        Some("-") => Resources::parse(std::io::read_to_string(std::io::stdin())?.as_bytes())
-            .map_err(runtime::Error::from)?,
-        Some(path) => Resources::parse(&std::fs::read(path)?).map_err(runtime::Error::from)?,
-        None => Resources::default(),
-    };
-    let mut cpu = resources.cpu.take().unwrap_or_default();
-    cpu.period = parsed.number("cpu-period")?.or(cpu.period);
-    cpu.quota = parsed.number("cpu-quota")?.or(cpu.quota);
-    cpu.burst = parsed.number("cpu-burst")?.or(cpu.burst);
-    cpu.shares = parsed.number("cpu-share")?.or(cpu.shares);
-    cpu.realtime_period = parsed.number("cpu-rt-period")?.or(cpu.realtime_period);
-    cpu.realtime_runtime = parsed.number("cpu-rt-runtime")?.or(cpu.realtime_runtime);
-    cpu.idle = parsed.number("cpu-idle")?.or(cpu.idle);
-    cpu.cpus = parsed.value("cpuset-cpus").map_or(cpu.cpus, str::to_owned);
-    cpu.mems = parsed.value("cpuset-mems").map_or(cpu.mems, str::to_owned);
-    resources.cpu = Some(cpu);
-    let memory = resources.memory.take().unwrap_or_default();
-    resources.memory = Some(Memory {
-        limit: bytes(&parsed, "memory")?.or(memory.limit),
-        reservation: bytes(&parsed, "memory-reservation")?.or(memory.reservation),
-        swap: bytes(&parsed, "memory-swap")?.or(memory.swap),
-        ..memory
-    });
-    if let Some(limit) = parsed.number("pids-limit")? {
-        resources.pids = Some(Pids { limit: Some(limit) });
-    }
-    Ok(status::update(root, id, &resources)?)
-}
-
-/// A number of bytes, with `k`, `m`, `g` or `t` for powers of 1024.
-fn bytes(parsed: &Parsed, name: &str) -> Result<Option<i64>, Error> {
-    let Some(text) = parsed.value(name) else {
-        return Ok(None);
-    };
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(['b', 'i']);
-    let (digits, shift) = match digits.as_bytes().last() {
-        Some(b'k') => (&digits[..digits.len() - 1], 10),
-        Some(b'm') => (&digits[..digits.len() - 1], 20),
-        Some(b'g') => (&digits[..digits.len() - 1], 30),
-        Some(b't') => (&digits[..digits.len() - 1], 40),
-        _ => (digits, 0),
-    };
-    let number = digits
-        .parse::<i64>()
-        .ok()
-        .and_then(|it| it.checked_mul(1 << shift));
-    number
-        .map(Some)
-        .ok_or_else(|| format!("invalid value {text:?} for flag -{name}: it is no size").into())
-}
-
 /// A line now with `--stats`; else one every `--interval` and at every event, until the container ends.
 fn events(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     if parsed.has("stats") {
         let event = Event::Stats(Box::new(status::stats(root, id)?));
-        return Ok(writeln!(out, "{}", event.to_json(id))?);
+        return Ok(writeln!(out, "{}", event.line(id))?);
     }
     let interval = match parsed.value("interval") {
         None => Duration::from_secs(5),
@@ -531,7 +529,7 @@ fn events(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Error> {
         })?,
     };
     // Whoever reads them may have had enough.
-    let observe = &mut |event: Event| writeln!(out, "{}", event.to_json(id)).is_ok();
+    let observe = &mut |event: Event| writeln!(out, "{}", event.line(id)).is_ok();
     Ok(events::watch(root, id, interval, observe)?)
 }
 

@@ -4,9 +4,11 @@
 
 mod arguments;
 mod commands;
+mod help;
 #[cfg(not(test))]
 mod sys;
 mod terminal;
+mod update;
 
 /// What `sys` runs as the program.
 fn run_command_line() -> u8 {

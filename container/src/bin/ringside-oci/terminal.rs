@@ -9,7 +9,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
 };
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 
 /// A pair of sockets: one for us, one over which the container sends its terminal.
 pub fn sockets() -> nix::Result<(OwnedFd, OwnedFd)> {
@@ -51,6 +53,8 @@ impl Raw {
         if let Some(before) = &before {
             let mut raw = before.clone();
             cfmakeraw(&mut raw);
+            // The container's terminal ends lines with a newline alone; ours makes a line of it.
+            raw.output_flags.insert(OutputFlags::OPOST);
             let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &raw);
         }
         Self(before)
@@ -67,7 +71,7 @@ impl Drop for Raw {
 
 /// Copies between the caller's terminal and the container's until the container has ended, and passes
 /// signals and changes of size on.
-pub fn relay(master: Option<&OwnedFd>, process: BorrowedFd<'_>) -> nix::Result<()> {
+pub fn relay(master: Option<&OwnedFd>, process: BorrowedFd<'_>, pid: Pid) -> nix::Result<()> {
     let set = SigSet::all();
     set.thread_block()?;
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -109,7 +113,7 @@ pub fn relay(master: Option<&OwnedFd>, process: BorrowedFd<'_>) -> nix::Result<(
         if told {
             while let Ok(Some(signal)) = signals.read_signal() {
                 match (signal.ssi_signo as i32, master) {
-                    (libc::SIGCHLD, _) => {}
+                    (libc::SIGCHLD, _) => bury(pid),
                     (libc::SIGWINCH, Some(master)) => {
                         ringside_container::runtime::copy_size(stdin.as_fd(), master.as_fd())
                     }
@@ -129,6 +133,22 @@ pub fn relay(master: Option<&OwnedFd>, process: BorrowedFd<'_>) -> nix::Result<(
         // What was written last is still to be read.
         if has_ended && (output_ends || !written) {
             return Ok(());
+        }
+    }
+}
+
+/// Processes that lose their parent in a container without a PID namespace come to us.
+pub fn adopt_orphans() -> nix::Result<()> {
+    nix::sys::prctl::set_child_subreaper(true)
+}
+
+/// Waits for adopted processes that have ended; the container's own is waited for last.
+fn bury(own: Pid) {
+    let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while let Ok(status) = waitid(Id::All, peek) {
+        match status.pid() {
+            Some(pid) if pid != own => drop(nix::sys::wait::waitpid(pid, None)),
+            _ => return,
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct Options {
     pub no_pivot: bool,
     /// The caller's session keyring stays.
     pub no_new_keyring: bool,
+    /// Whether the terminal is the runtime's own to copy.
+    pub is_relayed: bool,
     /// Whether `start` is waited for.
     pub waits_for_start: bool,
 }
@@ -256,8 +258,14 @@ fn build_root(
                     path: text(path.as_os_str().as_encoded_bytes()),
                     // Others' mounts are left as they are.
                     propagation: has_own_mounts.then(|| {
-                        propagation(&spec.linux.rootfs_propagation)
-                            .unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC)
+                        let asked = propagation(&spec.linux.rootfs_propagation)
+                            .unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC);
+                        // The root itself is still to be bound.
+                        if asked.contains(MsFlags::MS_UNBINDABLE) {
+                            MsFlags::MS_PRIVATE | MsFlags::MS_REC
+                        } else {
+                            asked
+                        }
                     }),
                 }),
             ],
@@ -276,6 +284,7 @@ fn build_root(
                 vec![OciCall::Terminal {
                     owner: process.user.uid,
                     size,
+                    is_relayed: options.is_relayed,
                 }],
             )
             .asked_by("process.terminal"),

@@ -124,10 +124,7 @@ pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Er
         steps.push(oci(what, "the configuration has it", vec![call]).asked_by(field));
     }
     // A /dev of the host's has its devices, and they are not to be touched.
-    let dev = spec
-        .mounts
-        .iter()
-        .find(|mount| Path::new(&mount.destination) == Path::new("/dev"));
+    let dev = spec.mounts.iter().find(|mount| is_dev(mount));
     if dev.is_none_or(|mount| !mount.is_bind()) {
         let mut calls: Vec<OciCall> = Vec::new();
         let is_user = spec.has(NamespaceKind::User);
@@ -190,7 +187,7 @@ fn configured_node(device: &Device, is_user: bool) -> OciCall {
     let mode = kind | device.file_mode.unwrap_or(0o666) & 0o7777;
     let owner = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
     node(
-        &device.path,
+        device.path.trim_end_matches('/'),
         mode,
         (device.major as u32, device.minor as u32),
         owner,
@@ -220,6 +217,22 @@ pub fn hide(steps: &mut Vec<Step>, spec: &Spec) {
         paths.iter().map(|path| call(c(path))).collect::<Vec<_>>()
     };
     let linux = &spec.linux;
+    let wants = |mount: &&Mount| is_dev(mount) && !mount.is_bind();
+    if let Some(dev) = spec.mounts.iter().find(wants)
+        && dev
+            .options
+            .iter()
+            .rev()
+            .find(|it| *it == "ro" || *it == "rw")
+            .is_some_and(|it| it == "ro")
+    {
+        let path = c("/dev");
+        steps.push(oci(
+            "make /dev read-only",
+            "all devices are made",
+            vec![OciCall::ReadOnlyMount { path }],
+        ));
+    }
     if !linux.readonly_paths.is_empty() {
         let calls = calls(&linux.readonly_paths, |path| OciCall::MakeReadOnly { path });
         steps.push(
@@ -242,6 +255,11 @@ pub fn hide(steps: &mut Vec<Step>, spec: &Spec) {
             .asked_by("linux.maskedPaths"),
         );
     }
+}
+
+/// Whether it is the /dev that devices are made in.
+fn is_dev(mount: &Mount) -> bool {
+    Path::new(&mount.destination) == Path::new("/dev")
 }
 
 /// One mount as a call.
@@ -302,7 +320,9 @@ fn plan(
         planned.source = Some(text(source.as_os_str().as_encoded_bytes()));
         // Its root may not reach what the caller can.
         if !planned.flags.contains(MsFlags::MS_REMOUNT)
-            && (owners.is_some() || spec.has(NamespaceKind::User))
+            // What other mounts have put into the root is there only then.
+            && (owners.is_some()
+                || spec.has(NamespaceKind::User) && !source.starts_with(super::root(spec, bundle)))
         {
             planned.detached = Some(Detached {
                 index: *detached,
@@ -323,6 +343,10 @@ fn plan(
     let context = super::label::context(&spec.linux.mount_label)?;
     if let (Some(context), false) = (&context, mount.is_bind()) {
         data.push(context);
+    }
+    // Devices are still to be made in it.
+    if is_dev(mount) && !mount.is_bind() {
+        planned.flags.remove(MsFlags::MS_RDONLY);
     }
     if !data.is_empty() {
         planned.data = Some(text(data.join(",")));

@@ -118,8 +118,12 @@ pub fn steps(
     if !process.no_new_privileges {
         steps.extend(filter.take());
     }
-    let has_home = |entry: &String| entry.strip_prefix("HOME=").is_some_and(|it| !it.is_empty());
-    if !process.env.iter().any(has_home) {
+    let mut homes = process
+        .env
+        .iter()
+        .rev()
+        .filter_map(|it| it.strip_prefix("HOME="));
+    if homes.next().is_none_or(str::is_empty) {
         let uid = process.user.uid;
         steps.push(oci(
             "find out where its user is at home",
@@ -135,6 +139,13 @@ pub fn steps(
             vec![OciCall::AwaitStart],
         ));
     }
+    // A filter may forbid what this takes.
+    steps.push(oci(
+        "tell that it is about to become the program",
+        "from here on an end without a word is the program's",
+        vec![OciCall::Announce],
+    ));
+    steps.extend(filter);
     if !spec.hooks.start_container.is_empty() {
         steps.push(
             oci(
@@ -147,13 +158,6 @@ pub fn steps(
             .asked_by("hooks.startContainer"),
         );
     }
-    // A filter may forbid what this takes.
-    steps.push(oci(
-        "tell that it is about to become the program",
-        "from here on an end without a word is the program's",
-        vec![OciCall::Announce],
-    ));
-    steps.extend(filter);
     steps.push(
         oci(
             "start the program",

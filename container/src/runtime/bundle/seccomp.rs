@@ -94,14 +94,17 @@ pub fn compile(seccomp: &Seccomp) -> Result<(Vec<Instruction>, u32), Error> {
         ));
     }
     let listener = if notifies(seccomp)? { NEW_LISTENER } else { 0 };
-    Ok((program, flags(seccomp)? | listener))
+    let flags = flags(seccomp)?;
+    // There is one thread, and the kernel does not take both.
+    let flags = if listener == 0 { flags } else { flags & !1 };
+    Ok((program, flags | listener))
 }
 
 /// Whether some call is decided by a listener.
 fn notifies(seccomp: &Seccomp) -> Result<bool, Error> {
     const NOTIFY_NAME: &str = "SCMP_ACT_NOTIFY";
     if seccomp.default_action == NOTIFY_NAME {
-        let why = "the listener could never be passed on; give another default";
+        let why = "SCMP_ACT_NOTIFY cannot be used as default action; the listener could never be passed on";
         return Err(Error::field(
             "linux.seccomp.defaultAction",
             NOTIFY_NAME,
@@ -115,7 +118,8 @@ fn notifies(seccomp: &Seccomp) -> Result<bool, Error> {
     let at = format!("linux.seccomp.syscalls[{rule}]");
     let written = |rule: &SeccompRule| rule.names.iter().any(|it| it == "write");
     if seccomp.syscalls.iter().filter(asks).any(written) {
-        let why = "`write` cannot be decided by the listener: it is told by it";
+        let why =
+            "SCMP_ACT_NOTIFY cannot be used for the write syscall: the listener is told of by it";
         return Err(Error::field(format!("{at}.names"), "write", why));
     }
     if seccomp.listener_path.is_empty() {
@@ -177,7 +181,14 @@ fn calls(
     for (index, rule) in seccomp.syscalls.iter().enumerate() {
         let at = format!("linux.seccomp.syscalls[{index}]");
         let action = action(&format!("{at}.action"), &rule.action, rule.errno_ret)?;
-        let block = conditions(&at, &rule.args, action)?;
+        // All conditions have to hold, but as runc has it, of several on one argument any.
+        let block = if has_twice(&rule.args) {
+            let each = rule.args.chunks(1);
+            let blocks = each.map(|one| conditions(&at, one, action));
+            blocks.collect::<Result<Vec<_>, _>>()?.concat()
+        } else {
+            conditions(&at, &rule.args, action)?
+        };
         // A name that this architecture does not have is for another one.
         let number = |name: &String| table.iter().find(|it| it.0 == name).map(|it| it.1);
         for number in rule.names.iter().filter_map(number) {
@@ -206,6 +217,14 @@ fn calls(
     }
     program.push((RETURN, 0, 0, default));
     Ok(program)
+}
+
+/// Whether two conditions are about the same argument.
+fn has_twice(arguments: &[SeccompArgument]) -> bool {
+    let again = |(at, it): (usize, &SeccompArgument)| {
+        arguments[..at].iter().any(|other| other.index == it.index)
+    };
+    arguments.iter().enumerate().any(again)
 }
 
 /// Where a comparison goes on.
@@ -428,7 +447,7 @@ mod tests {
                 _ => argument & value == two,
             };
             let condition = SeccompArgument { index, value, value_two: two, op: format!("SCMP_CMP_{op}") };
-            let always = SeccompArgument { index: 0, value: 0, value_two: 0, op: "SCMP_CMP_GE".into() };
+            let always = SeccompArgument { index: (index + 1) % 6, value: 0, value_two: 0, op: "SCMP_CMP_GE".into() };
             let (program, _) = compile(&profile(vec![always, condition])).unwrap();
             let mut arguments = [7; 6];
             arguments[index as usize] = argument;

@@ -1,0 +1,444 @@
+//! runc's command line: what podman, containerd and others pass, and what they read.
+
+mod support_oci;
+
+use serde_json::{Value, json};
+use support_oci::Bundle;
+
+const FOREVER: &str = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
+
+fn running(script: &str, change: impl FnOnce(&mut Value)) -> Option<Bundle> {
+    let bundle = Bundle::new(script, change)?;
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    bundle.oci(&["start", "ID"]).ok();
+    Some(bundle)
+}
+
+#[test]
+fn what_was_created_ends_by_a_signal() {
+    let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+        return;
+    };
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    bundle.oci(&["kill", "ID", "TERM"]).ok();
+    bundle.until("stopped");
+    bundle.oci(&["delete", "ID"]).ok();
+    bundle.is_gone();
+}
+
+#[test]
+fn kill_ends_all_processes_where_there_is_no_init_to_take_them_along() {
+    let Some(bundle) = running("sleep 600 & sleep 600 & wait", |spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|it| it["type"] != "pid");
+    }) else {
+        return;
+    };
+    let pids: Vec<i32> = loop {
+        let pids = bundle.oci(&["ps", "--format", "json", "ID"]).ok();
+        let pids: Vec<i32> = serde_json::from_str(&pids).unwrap();
+        if pids.len() == 3 {
+            break pids;
+        }
+    };
+    bundle.oci(&["kill", "ID", "KILL"]).ok();
+    bundle.until("stopped");
+    let lives = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !(stat.is_empty() || stat.contains(") Z "))
+    };
+    assert_eq!(pids.iter().filter(|pid| lives(pid)).count(), 0);
+    bundle.oci(&["kill", "--all", "ID", "0"]).ok();
+    bundle.oci(&["delete", "ID"]).ok();
+    bundle.is_gone();
+}
+
+#[test]
+fn exec_enters_a_group_below_the_containers() {
+    let Some(bundle) = running(FOREVER, |_| {}) else {
+        return;
+    };
+    for group in bundle.groups() {
+        std::fs::create_dir(group.join("below")).unwrap();
+        // In version 1 a new group has no processors until it is given some.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(all) = std::fs::read(group.join(file)) {
+                let _ = std::fs::write(group.join("below").join(file), all);
+            }
+        }
+    }
+    let seen = bundle
+        .oci(&[
+            "exec",
+            "--cgroup",
+            "below",
+            "ID",
+            "cat",
+            "/proc/self/cgroup",
+        ])
+        .ok();
+    assert!(
+        seen.lines().filter(|it| it.ends_with("/below")).count() > 0,
+        "{seen}"
+    );
+    let top = bundle
+        .oci(&["exec", "--cgroup", "/", "ID", "cat", "/proc/self/cgroup"])
+        .ok();
+    assert!(!top.contains("below"), "{top}");
+    for (group, said) in [
+        ("..", "bad sub cgroup path"),
+        ("nowhere", " adding pid of the new process to cgroups"),
+        ("whaaat:/", "unknown controller"),
+    ] {
+        let error = bundle
+            .oci(&["exec", "--cgroup", group, "ID", "true"])
+            .failed();
+        assert!(error.contains(said), "{error}");
+    }
+    bundle.oci(&["delete", "--force", "ID"]).ok();
+    bundle.is_gone();
+}
+
+#[test]
+fn a_descriptor_of_the_process_is_sent_to_a_socket() {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    use std::os::fd::AsRawFd;
+    let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+        return;
+    };
+    let receive = |listener: &std::os::unix::net::UnixListener| {
+        let (stream, _) = listener.accept().unwrap();
+        let (mut bytes, mut space) = ([0; 64], nix::cmsg_space!([i32; 1]));
+        let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message =
+            recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
+        let fd = message.cmsgs().unwrap().find_map(|it| match it {
+            ControlMessageOwned::ScmRights(list) => list.first().copied(),
+            _ => None,
+        });
+        let fd = fd.unwrap();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+        drop(ringside_container::runtime::own_descriptor(fd));
+        info
+    };
+    let path = bundle.path().join("pidfd");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let log = std::fs::File::create(bundle.path().join("log")).unwrap();
+    let created = bundle
+        .command()
+        .args(["create", "--pidfd-socket", "pidfd", &bundle.id])
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .status()
+        .unwrap();
+    assert!(created.success());
+    let pid = bundle.state("pid");
+    assert!(receive(&listener).contains(&format!("Pid:\t{pid}\n")));
+    bundle.oci(&["start", "ID"]).ok();
+    bundle
+        .oci(&[
+            "exec",
+            "ID",
+            "--pidfd-socket",
+            "pidfd",
+            "--pid-file",
+            "pid",
+            "true",
+        ])
+        .ok();
+    let pid = std::fs::read_to_string(bundle.path().join("pid")).unwrap();
+    let info = receive(&listener);
+    // It may have ended by now, and then has no number any more.
+    assert!(
+        info.contains(&format!("Pid:\t{pid}\n")) || info.contains("Pid:\t-1\n"),
+        "{info}"
+    );
+}
+
+#[test]
+fn sockets_of_a_service_manager_are_passed_on() {
+    let script = "echo $LISTEN_FDS $LISTEN_PID; ls /proc/self/fd | grep -cx 3";
+    let Some(bundle) = Bundle::new(script, |_| {}) else {
+        return;
+    };
+    let mut command = std::process::Command::new("sh");
+    let line = "exec 3</dev/null; LISTEN_FDS=1 exec \"$0\" --root \"$1\" run \"$2\"";
+    command.args(["-c", line, env!("CARGO_BIN_EXE_ringside-oci")]);
+    command
+        .arg(bundle.state_root())
+        .arg(&bundle.id)
+        .current_dir(bundle.path());
+    let went = command.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&went.stdout), "1 1\n1\n");
+    bundle.is_gone();
+}
+
+#[test]
+fn events_are_one_a_line_and_end_with_the_container() {
+    let Some(bundle) = running(FOREVER, |_| {}) else {
+        return;
+    };
+    let one = bundle.oci(&["events", "--stats", "ID"]).ok();
+    assert!(
+        one.starts_with(&format!(
+            "{{\"type\":\"stats\",\"id\":\"{}\",\"data\":",
+            bundle.id
+        )),
+        "{one}"
+    );
+    let event: Value = serde_json::from_str(one.trim()).unwrap();
+    assert!(event["data"]["pids"]["current"].as_u64().unwrap() >= 1);
+    assert!(event["data"]["memory"]["usage"]["usage"].as_u64().unwrap() > 0);
+    let mut events = bundle
+        .command()
+        .args(["events", "--interval", "20ms", &bundle.id])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(events.stdout.take().unwrap()));
+    for _ in 0..3 {
+        assert!(lines.next().unwrap().unwrap().contains("\"stats\""));
+    }
+    bundle.oci(&["delete", "--force", "ID"]).ok();
+    assert!(lines.all(|line| line.unwrap().starts_with('{')));
+    assert!(events.wait().unwrap().success());
+    let error = bundle.oci(&["events", "ID"]).failed();
+    assert!(error.contains("does not exist"), "{error}");
+    let error = bundle.oci(&["events", "--interval", "soon", "ID"]).failed();
+    assert!(error.contains("-interval"), "{error}");
+}
+
+#[test]
+fn state_and_list_have_the_fields_in_their_order() {
+    let Some(bundle) = running(FOREVER, |spec| spec["annotations"] = json!({"k": "v"})) else {
+        return;
+    };
+    let all = bundle.oci(&["list", "--format", "json"]).ok();
+    let begins = format!(
+        "[{{\"ociVersion\":\"1.2.0\",\"id\":\"{}\",\"pid\":",
+        bundle.id
+    );
+    assert!(all.starts_with(&begins), "{all}");
+    let state: Value = serde_json::from_str(&bundle.oci(&["state", "ID"]).ok()).unwrap();
+    assert_eq!(
+        (&state["annotations"]["k"], &state["owner"]),
+        (&json!("v"), &json!("root"))
+    );
+    assert_eq!(
+        state["rootfs"],
+        json!(bundle.rootfs().canonicalize().unwrap())
+    );
+    let error = bundle.oci(&["list", "--format", "odd"]).failed();
+    assert!(error.contains("odd"), "{error}");
+}
+
+#[test]
+fn options_come_before_and_after_the_name_and_unknown_ones_are_named() {
+    let Some(bundle) = running(FOREVER, |_| {}) else {
+        return;
+    };
+    assert_eq!(
+        bundle
+            .oci(&["exec", "ID", "-e", "A=1", "sh", "-c", "echo $A"])
+            .ok(),
+        "1\n"
+    );
+    assert_eq!(
+        bundle
+            .oci(&[
+                "exec",
+                "-e=A=2",
+                "--cwd",
+                "/usr",
+                "ID",
+                "sh",
+                "-c",
+                "echo $A; pwd"
+            ])
+            .ok(),
+        "2\n/usr\n"
+    );
+    let error = bundle.oci(&["kill", "--odd", "ID"]).failed();
+    assert!(
+        error.contains("flag provided but not defined: -odd"),
+        "{error}"
+    );
+    for (arguments, said) in [
+        (vec!["--criu", "/x", "list"], "--criu"),
+        (vec!["--log-format", "xml", "list"], "log-format"),
+        (vec!["--rootless", "maybe", "list"], "--rootless"),
+        (vec!["checkpoint", "ID"], "not supported"),
+        (
+            vec!["update", "--kernel-memory", "1m", "ID"],
+            "linux.resources.memory.kernel",
+        ),
+        (
+            vec!["update", "--l3-cache-schema", "x", "ID"],
+            "l3-cache-schema",
+        ),
+        (
+            vec!["exec", "--apparmor", "no-such-profile", "ID", "true"],
+            "pparmor",
+        ),
+        (
+            vec!["exec", "--process-label", "label", "ID", "true"],
+            "process.selinuxLabel",
+        ),
+        (vec!["exec", "ID", "/etc"], "exec"),
+    ] {
+        let error = bundle.oci(&arguments).failed();
+        assert!(error.contains(said), "{arguments:?}: {error}");
+    }
+    // Accepted, as it is what happens anyway.
+    bundle.oci(&["--rootless", "auto", "--debug", "list"]).ok();
+}
+
+#[test]
+fn help_and_debugging_are_given_where_asked_for() {
+    let Some(bundle) = Bundle::new("true", |_| {}) else {
+        return;
+    };
+    let help = bundle.oci(&["--help"]).ok();
+    assert!(
+        help.starts_with("NAME:\n   ringside-oci - Open Container Initiative runtime"),
+        "{help}"
+    );
+    for command in ["create", "exec", "update", "checkpoint"] {
+        let help = bundle.oci(&[command, "--help"]).ok();
+        assert!(help.contains(&format!("ringside-oci {command}")), "{help}");
+    }
+    bundle
+        .oci(&[
+            "--debug",
+            "--log",
+            "log.json",
+            "--log-format",
+            "json",
+            "run",
+            "ID",
+        ])
+        .ok();
+    let log = std::fs::read_to_string(bundle.path().join("log.json")).unwrap();
+    let line: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(line["level"], "debug");
+}
+
+#[test]
+fn features_are_what_is_understood() {
+    let features = ringside_container::runtime::features();
+    let options = features["mountOptions"].as_array().unwrap();
+    for option in [
+        "idmap",
+        "ridmap",
+        "tmpcopyup",
+        "rro",
+        "rnosymfollow",
+        "lazytime",
+    ] {
+        assert!(options.contains(&option.into()), "{option}");
+    }
+    assert_eq!(
+        features["linux"]["mountExtensions"]["idmap"]["enabled"],
+        true
+    );
+    assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
+    assert_eq!(
+        features["linux"]["seccomp"]["actions"]
+            .as_array()
+            .unwrap()
+            .len(),
+        9
+    );
+}
+
+#[test]
+fn update_takes_limits_from_standard_input_and_options() {
+    use std::io::Write;
+    let Some(bundle) = running(FOREVER, |_| {}) else {
+        return;
+    };
+    let mut child = bundle
+        .command()
+        .args(["update", "--resources", "-", &bundle.id])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let limits = json!({"pids": {"limit": 50}}).to_string();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(limits.as_bytes())
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    let limit = || -> Value {
+        let event: Value =
+            serde_json::from_str(&bundle.oci(&["events", "--stats", "ID"]).ok()).unwrap();
+        event["data"]["pids"]["limit"].clone()
+    };
+    assert_eq!(limit(), 50);
+    bundle
+        .oci(&[
+            "update",
+            "--pids-limit",
+            "60",
+            "--memory",
+            "64m",
+            "--cpu-share",
+            "512",
+            "ID",
+        ])
+        .ok();
+    assert_eq!(limit(), 60);
+}
+
+#[test]
+fn an_ordinary_user_runs_the_rootless_configuration() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root to become an ordinary user");
+        return;
+    }
+    let Some(bundle) = Bundle::new("id -u; cat /proc/self/uid_map; echo $$", |spec| {
+        let own = spec.clone();
+        *spec = ringside_container::runtime::default_spec(true);
+        for name in ["args", "terminal"] {
+            spec["process"][name] = own["process"][name].clone();
+        }
+        spec["root"]["readonly"] = false.into();
+        let binds = own["mounts"].as_array().unwrap().iter();
+        let binds = binds.filter(|it| it["type"] == "bind").cloned();
+        spec["mounts"].as_array_mut().unwrap().extend(binds);
+        for name in ["uidMappings", "gidMappings"] {
+            spec["linux"][name] = json!([{"containerID": 0, "hostID": 1234, "size": 1}]);
+        }
+    }) else {
+        return;
+    };
+    let owned = std::process::Command::new("chown")
+        .args(["-R", "1234:1234"])
+        .arg(bundle.path())
+        .status();
+    assert!(owned.unwrap().success());
+    let program = bundle.path().join("ringside-oci");
+    std::fs::copy(env!("CARGO_BIN_EXE_ringside-oci"), &program).unwrap();
+    let went = std::process::Command::new("setpriv")
+        .args(["--reuid", "1234", "--regid", "1234", "--clear-groups"])
+        .arg(&program)
+        .args(["--root", "user-state", "run", &bundle.id])
+        .current_dir(bundle.path())
+        .output()
+        .unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&went.stdout),
+        String::from_utf8_lossy(&went.stderr),
+    );
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "1234", "1", "1"], "{err}");
+    assert_eq!(
+        std::fs::read_dir(bundle.path().join("user-state"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
