@@ -421,7 +421,13 @@ fn an_ordinary_user_runs_the_rootless_configuration() {
         .status();
     assert!(owned.unwrap().success());
     let program = bundle.path().join("ringside-oci");
-    std::fs::copy(env!("CARGO_BIN_EXE_ringside-oci"), &program).unwrap();
+    // By another process: what is open for writing here, a child of another test has open as well, and
+    // then it cannot be executed.
+    let copied = std::process::Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_ringside-oci"))
+        .arg(&program)
+        .status();
+    assert!(copied.unwrap().success());
     let went = std::process::Command::new("setpriv")
         .args(["--reuid", "1234", "--regid", "1234", "--clear-groups"])
         .arg(&program)
