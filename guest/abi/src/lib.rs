@@ -16,3 +16,4 @@ pub mod hypercall;
 pub mod layout;
 pub mod needs;
 pub mod port;
+pub mod session;
