@@ -19,8 +19,10 @@ pub mod closure;
 pub mod cpio;
 pub mod erofs;
 pub mod fetch;
+pub mod guest;
 mod ld_cache;
 pub mod package;
+pub mod session;
 pub mod tree;
 
 /// The first process of a guest: a static program without a C library.
