@@ -6,7 +6,7 @@ mod commands;
 mod sys;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
-use commands::{ExitCode, Failure, compare, doctor, gc, run, vm, workload};
+use commands::{ExitCode, Failure, compare, doctor, gc, kernel, run, sysbench, vm, workload};
 
 /// A command: its name, its line in the list, what adds its options, and what runs it.
 struct Entry {
@@ -32,7 +32,7 @@ macro_rules! entry {
 }
 
 /// Every command, in the order of `--help`; those without a line are hidden there.
-const COMMANDS: [Entry; 6] = [
+const COMMANDS: [Entry; 8] = [
     entry!(
         compare,
         "Measure the same work natively, in a container and in a virtual machine"
@@ -42,6 +42,11 @@ const COMMANDS: [Entry; 6] = [
         "Run a command natively, in a container or in a virtual machine"
     ),
     entry!(vm, "Virtual machines with bare guests"),
+    entry!(
+        sysbench,
+        "Run the real sysbench under each model, side by side"
+    ),
+    entry!(kernel, "Kernels for Linux guests: fetch, build, list"),
     entry!(
         doctor,
         "Say what this host can do, and how to mend the rest"
