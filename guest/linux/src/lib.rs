@@ -21,8 +21,11 @@ pub mod erofs;
 pub mod fetch;
 pub mod guest;
 mod ld_cache;
+pub mod machine;
 pub mod package;
 pub mod session;
+mod streams;
+mod sys;
 pub mod tree;
 
 /// The first process of a guest: a static program without a C library.

@@ -1,0 +1,272 @@
+//! A command of this host in a Linux guest, from packing to its exit status.
+//!
+//! ```text
+//!   this process                          the guest
+//!   stdin, stdout, stderr, signals ══ virtio console ══ init ══ the command
+//!                                     virtio block   ── its files, read-only
+//!   (kept, or --console)           ◀─ serial port    ── what the kernel says
+//! ```
+
+use crate::cache::{Kernel, Ring0};
+use crate::guest::{Command, PackError, Wiring, initramfs};
+use crate::session::{Ending, Listener, Session};
+use crate::streams::{self, Forwarding, Raw};
+use ringside_vmm::boot::linux::{Kernel as Image, KernelCache, KernelError};
+use ringside_vmm::device::Interrupt;
+use ringside_vmm::linux::{Config, LinuxMachine, LinuxMachineError, Software};
+use ringside_vmm::sys::kvm::{Kvm, Unavailable};
+use ringside_vmm::vcpu::control::VmControl;
+use ringside_vmm::virtio::{Block, Console, DiskError, Mmio, Raw as Disk, Transport, VirtioDevice};
+use ringside_vmm::vm::{Limits, VmError};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// Of the kernel's words, the last bytes that are kept to explain a guest that died.
+const KEPT: usize = 2_000;
+
+/// Why a command did not run to its end in a guest.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The kernel and the host do not fit.
+    #[error(
+        "the kernel {name} cannot run here: ring 0 of this host's KVM is emulated, and a stock kernel stops before its first program there; `ringside kernel build` makes one that runs"
+    )]
+    Emulated {
+        /// The kernel.
+        name: String,
+    },
+    /// No kernel.
+    #[error(
+        "a virtual machine that runs programs of this host needs a Linux kernel, and none is kept; {0}"
+    )]
+    NoKernel(&'static str),
+    /// The command's files.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The kernel's file.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// No KVM.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The machine.
+    #[error(transparent)]
+    Machine(#[from] LinuxMachineError),
+    /// The image as a disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The run itself.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// A descriptor or a thread of this process.
+    #[error("cannot set up the guest's streams: {0}")]
+    Streams(#[from] io::Error),
+    /// The guest ended without a word about the command.
+    #[error("the guest ended before its command did: {end}{console}")]
+    Died {
+        /// How it ended.
+        end: String,
+        /// The last that its kernel said, if anything.
+        console: String,
+    },
+}
+
+/// What to say where there is no kernel.
+pub fn no_kernel(ring0: Ring0) -> RunError {
+    RunError::NoKernel(match ring0 {
+        Ring0::Native => {
+            "`ringside kernel fetch` fetches one, `ringside kernel build` builds a smaller one"
+        }
+        Ring0::Emulated => "`ringside kernel build` builds one that runs on this host",
+    })
+}
+
+/// A machine for one command.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// How ring 0 runs here.
+    pub ring0: Ring0,
+    /// Guest memory.
+    pub memory_bytes: u64,
+    /// Processors.
+    pub processors: u8,
+    /// Whether the kernel's own words go to standard error.
+    pub console: bool,
+}
+
+/// How a run ended, and how long it took to come to user space.
+#[derive(Debug)]
+pub struct Ended {
+    /// The command.
+    pub ending: Ending,
+    /// From the start to the guest's first instruction: the VMM's part.
+    pub vmm: Duration,
+    /// From there to the guest's user space: the kernel's part.
+    pub kernel: Duration,
+}
+
+/// Runs the command with this process's streams.
+///
+/// # Errors
+/// [`RunError`]; how the command itself ended is no error.
+pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
+    let start = Instant::now();
+    if !machine.kernel.suits(machine.ring0) {
+        return Err(RunError::Emulated {
+            name: machine.kernel.name.clone(),
+        });
+    }
+    let kvm = Kvm::open()?;
+    let terminal = streams::terminal();
+    let command = Command {
+        terminal,
+        ..command.clone()
+    };
+    let files = command.image()?;
+    let wiring = Wiring {
+        channel: "/dev/hvc0",
+        image: "/dev/vda",
+        network: None,
+    };
+    let initramfs = initramfs(&machine.kernel, &command, wiring)?;
+    let image = Image::open(&machine.kernel.image, &KernelCache::of_user())?;
+
+    let config = Config {
+        memory_bytes: machine.memory_bytes,
+        processors: machine.processors,
+        masked: Vec::new(),
+    };
+    let words = Words::new(machine.console);
+    let mut linux = LinuxMachine::new(&kvm, &config, words.clone())?;
+    let session = Session::default();
+    let control: Arc<Mutex<Option<VmControl>>> = Arc::default();
+    let stop = {
+        let control = control.clone();
+        move || {
+            let control = control.lock().unwrap_or_else(PoisonError::into_inner);
+            control.iter().for_each(|control| control.stop());
+        }
+    };
+    let listener = Listener::new(&session, io::stdout(), io::stderr(), stop);
+    let (console, handle) = Console::new(listener)?;
+    plug(&mut linux, console)?;
+    let disk = PathBuf::from(format!("/proc/self/fd/{}", files.as_raw_fd()));
+    plug(&mut linux, Block::new(Disk::open(&disk, true)?, "ringside"))?;
+
+    let line = command_line(machine);
+    let software = Software {
+        initramfs: Some(&initramfs),
+        ..Software::new(&image, &line)
+    };
+    let mut vm = linux.boot(&software)?;
+    *control.lock().unwrap_or_else(PoisonError::into_inner) = Some(vm.control());
+    let forwarding = Forwarding::begin(&handle)?;
+    let raw = terminal.map(|_| Raw::take()).transpose()?;
+    streams::carry_input(&session, &handle);
+    let entered = Instant::now();
+    let outcome = vm.run(Limits::default());
+    session.close();
+    drop((forwarding, raw));
+    let outcome = outcome?;
+    let Some(ending) = session.ending() else {
+        return Err(RunError::Died {
+            end: outcome.end.to_string(),
+            console: words.last(),
+        });
+    };
+    Ok(Ended {
+        ending,
+        vmm: entered - start,
+        kernel: session
+            .ready()
+            .map_or(Duration::ZERO, |ready| ready - entered),
+    })
+}
+
+/// Puts a virtio device on the machine. What its driver does wrong is told on standard error.
+fn plug(machine: &mut LinuxMachine, device: impl VirtioDevice + 'static) -> Result<(), RunError> {
+    let memory = machine.memory().clone();
+    let wire: Arc<OnceLock<Interrupt>> = Arc::default();
+    let line = wire.clone();
+    let transport = Transport::new(
+        device,
+        memory,
+        move || line.get().into_iter().for_each(Interrupt::raise),
+        |kind, violation| eprintln!("ringside: the guest's {} driver: {violation}", kind.name),
+    )?;
+    machine.plug(|slot| {
+        wire.get_or_init(|| slot.interrupt.clone());
+        Mmio::new(Arc::new(transport))
+    })?;
+    Ok(())
+}
+
+/// What the kernel is told. Little is said on a serial port where each byte is an exit, nothing is
+/// measured that KVM tells, and a panic ends the machine at once.
+fn command_line(machine: &Machine) -> String {
+    let mut line = String::from(
+        "console=ttyS0 reboot=k panic=-1 nokaslr mitigations=off tsc=reliable no_timer_check random.trust_cpu=on audit=0",
+    );
+    if !machine.console {
+        line.push_str(" quiet");
+    }
+    if machine.ring0 == Ring0::Emulated {
+        line.push_str(" ring0=emulated rcupdate.rcu_expedited=1");
+    }
+    line
+}
+
+/// What the kernel says: shown, or its end kept.
+#[derive(Clone)]
+struct Words {
+    kept: Arc<Mutex<Vec<u8>>>,
+    shown: bool,
+}
+
+impl Words {
+    fn new(shown: bool) -> Words {
+        Words {
+            kept: Arc::default(),
+            shown,
+        }
+    }
+
+    /// The last lines, if nobody has seen them.
+    fn last(&self) -> String {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&kept);
+        let mut last = String::new();
+        for line in text.lines().rev().take(12).collect::<Vec<_>>().iter().rev() {
+            let line: String = line.chars().filter(|c| !c.is_control()).collect();
+            if !line.is_empty() {
+                let _ = write!(last, "\n  {line}");
+            }
+        }
+        last
+    }
+}
+
+impl Write for Words {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.shown {
+            let _ = io::stderr().write_all(bytes);
+        } else {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.extend_from_slice(bytes);
+            let surplus = kept.len().saturating_sub(KEPT);
+            kept.drain(..surplus);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
