@@ -15,6 +15,7 @@ pub enum Explain {
 
 /// The options of every command that makes a container.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Tell each step of making the container as it happens; with =plan, without doing any of it
     #[arg(

@@ -14,8 +14,10 @@ use std::process::Command;
 ///
 /// Standard streams, signals and the exit status pass through (128 + n after signal n; 127 if there
 /// is no such command, 126 if it cannot be executed, 125 if ringside itself failed). The container
-/// sees this machine's files; nothing that it writes survives. The virtual machine runs the embedded
-/// guest programs (`ringside vm list`).
+/// sees this machine's files; nothing that it writes survives. The virtual machine runs a program of
+/// this machine on a Linux kernel (`ringside kernel`), with its libraries and what --file names, and
+/// nothing that it writes survives; a name of `ringside vm list` without a slash runs as a guest of its
+/// own, without a kernel.
 #[derive(clap::Args)]
 pub struct Args {
     /// How the command is isolated
@@ -31,6 +33,8 @@ pub struct Args {
     pids: Option<u64>,
     #[command(flatten)]
     explain: explain::Args,
+    #[command(flatten)]
+    linux: vm::LinuxArgs,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -50,6 +54,9 @@ enum Model {
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     match args.model {
+        Model::Native | Model::Container if args.linux.is_used() => Err(Failure::usage(
+            "--kernel, --console and --file are for a Linux guest; use --in vm, or leave them out",
+        )),
         Model::Native => native(args),
         Model::Container => container(args),
         Model::Vm => machine(args),
@@ -111,11 +118,10 @@ fn machine(args: &Args) -> Result<ExitCode, Failure> {
             "a virtual machine has no processes of the host's to limit (--pids) and no steps to explain (--explain)",
         ));
     }
-    let command: Option<Vec<&str>> = args
-        .command
-        .iter()
-        .map(|argument| argument.to_str())
-        .collect();
-    let command = command.ok_or_else(|| Failure::usage("the command of a guest is not UTF-8"))?;
-    vm::embedded(&command, args.memory.as_deref(), &args.share)
+    vm::command(
+        &args.command,
+        args.memory.as_deref(),
+        &args.share,
+        &args.linux,
+    )
 }

@@ -12,17 +12,16 @@ use crate::guest::{Command, PackError, Wiring, initramfs};
 use crate::session::{Ending, Listener, Session};
 use crate::streams::{self, Forwarding, Raw};
 use ringside_vmm::boot::linux::{Kernel as Image, KernelCache, KernelError};
-use ringside_vmm::device::Interrupt;
 use ringside_vmm::linux::{Config, LinuxMachine, LinuxMachineError, Software};
 use ringside_vmm::sys::kvm::{Kvm, Unavailable};
 use ringside_vmm::vcpu::control::VmControl;
-use ringside_vmm::virtio::{Block, Console, DiskError, Mmio, Raw as Disk, Transport, VirtioDevice};
+use ringside_vmm::virtio::{Block, Console, DiskError, Kind, Raw as Disk, Violation};
 use ringside_vmm::vm::{Limits, VmError};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -156,9 +155,9 @@ pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
     };
     let listener = Listener::new(&session, io::stdout(), io::stderr(), stop);
     let (console, handle) = Console::new(listener)?;
-    plug(&mut linux, console)?;
+    linux.plug(console, complain)?;
     let disk = PathBuf::from(format!("/proc/self/fd/{}", files.as_raw_fd()));
-    plug(&mut linux, Block::new(Disk::open(&disk, true)?, "ringside"))?;
+    linux.plug(Block::new(Disk::open(&disk, true)?, "ringside"), complain)?;
 
     let line = command_line(machine);
     let software = Software {
@@ -190,22 +189,9 @@ pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
     })
 }
 
-/// Puts a virtio device on the machine. What its driver does wrong is told on standard error.
-fn plug(machine: &mut LinuxMachine, device: impl VirtioDevice + 'static) -> Result<(), RunError> {
-    let memory = machine.memory().clone();
-    let wire: Arc<OnceLock<Interrupt>> = Arc::default();
-    let line = wire.clone();
-    let transport = Transport::new(
-        device,
-        memory,
-        move || line.get().into_iter().for_each(Interrupt::raise),
-        |kind, violation| eprintln!("ringside: the guest's {} driver: {violation}", kind.name),
-    )?;
-    machine.plug(|slot| {
-        wire.get_or_init(|| slot.interrupt.clone());
-        Mmio::new(Arc::new(transport))
-    })?;
-    Ok(())
+/// What a device's driver did wrong, for people.
+fn complain(kind: Kind, violation: Violation) {
+    eprintln!("ringside: the guest's {} driver: {violation}", kind.name);
 }
 
 /// What the kernel is told. Little is said on a serial port where each byte is an exit, nothing is

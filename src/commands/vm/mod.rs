@@ -3,6 +3,7 @@
 mod boot;
 mod devices;
 mod exits;
+mod linux;
 mod list;
 mod map;
 mod run;
@@ -11,12 +12,12 @@ mod statistics;
 mod style;
 mod walk;
 
+pub use linux::LinuxArgs;
 pub use share::ShareArgs;
 
 use super::Failure;
 use crate::commands::ExitCode;
 use clap::Subcommand;
-use ringside_guest::PROGRAMS;
 use ringside_vmm::boot::Image;
 use ringside_vmm::device::Streams;
 use ringside_vmm::memory::size;
@@ -24,6 +25,7 @@ use ringside_vmm::sys::{kvm::Kvm, signal};
 use ringside_vmm::trap::Stop;
 use ringside_vmm::vm::{End, Limits, Outcome, Vm};
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs;
 use std::time::Duration;
 use style::BAD;
@@ -147,22 +149,37 @@ fn machine(
     Vm::new(&kvm, memory_bytes, image, arguments, streams).map_err(Failure::of_run)
 }
 
-/// Runs an embedded program: `run --in vm`.
-pub fn embedded(
-    command: &[&str],
+/// Runs `run --in vm`'s command: an embedded program's name is a bare guest, anything else a program of
+/// this host in a Linux guest.
+pub fn command(
+    command: &[OsString],
+    memory: Option<&str>,
+    share: &ShareArgs,
+    linux: &LinuxArgs,
+) -> Result<ExitCode, Failure> {
+    let name = command.first().and_then(|name| name.to_str());
+    match name.and_then(ringside_guest::program) {
+        Some(_) if linux.is_used() => Err(Failure::usage(format!(
+            "`{}` is a guest program that is built in, without a kernel: leave out --kernel, --console and --file, or name a program of this host by its path",
+            name.unwrap_or_default()
+        ))),
+        Some(program) => {
+            let arguments: Option<Vec<&str>> =
+                command[1..].iter().map(|word| word.to_str()).collect();
+            let arguments = arguments
+                .ok_or_else(|| Failure::usage("the command of a bare guest is not UTF-8"))?;
+            embedded(program, &arguments, memory, share)
+        }
+        None => linux::run(command, memory, share, linux),
+    }
+}
+
+fn embedded(
+    program: &ringside_guest::Program,
+    arguments: &[&str],
     memory: Option<&str>,
     share: &ShareArgs,
 ) -> Result<ExitCode, Failure> {
-    let [name, arguments @ ..] = command else {
-        return Err(Failure::usage("no command"));
-    };
-    let Some(program) = ringside_guest::program(name) else {
-        let names: Vec<&str> = PROGRAMS.iter().map(|program| program.name).collect();
-        return Err(Failure::of_run(format!(
-            "`{name}` cannot run in the virtual machine: without a Linux kernel it runs the embedded programs only: {}",
-            names.join(", ")
-        )));
-    };
     let memory_bytes = size::parse(memory.unwrap_or(DEFAULT_MEMORY)).map_err(Failure::usage)?;
     // The machine's memory is a size, not a limit; its processor time is a limit on this process.
     let _confined = share.enter()?;
