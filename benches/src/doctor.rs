@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use ringside_container::cgroup::{Controller, Controllers, Group, Layout};
 use ringside_container::survey::survey;
+use ringside_linux::cache::{Cache, Ring0};
 use ringside_vmm::host;
 use ringside_vmm::sys::kvm::{API_VERSION, DEVICE, Kvm};
 use serde::Serialize;
@@ -23,6 +24,7 @@ use crate::contender::{self, Contender, Program, Tools};
 use crate::floor::Floor;
 use crate::host::{HostLabel, KvmLabel};
 use crate::interrupt::Interrupt;
+use crate::linux;
 use crate::peers;
 
 /// Goes up when a field changes its meaning or goes away; new fields leave it.
@@ -216,7 +218,37 @@ fn kvm(label: &KvmLabel) -> Vec<Finding> {
         ),
         capabilities(&kvm),
         speed,
+        kernel(label),
     ]
+}
+
+/// Which kind of Linux kernel guests need here, and whether one is kept.
+fn kernel(label: &KvmLabel) -> Finding {
+    const NAME: &str = "Linux guests";
+    let Some(ring0) = linux::ring0(label) else {
+        return Finding::short(
+            Area::Kvm,
+            NAME,
+            State::Missing,
+            "no guest runs here at all; see above",
+        );
+    };
+    let (kind, remedy) = match ring0 {
+        Ring0::Native => ("any x86-64 kernel", "`ringside kernel fetch` or `ringside kernel build`"),
+        Ring0::Emulated => (
+            "a kernel patched for an emulated ring 0",
+            "`ringside kernel build`",
+        ),
+    };
+    match Cache::of_user().ok().and_then(|cache| cache.best(ring0)) {
+        Some(best) => Finding::ok(Area::Kvm, NAME, format!("{kind}; kept: {}", best.name)),
+        None => Finding::short(
+            Area::Kvm,
+            NAME,
+            State::Limited,
+            format_args!("{kind}, and none is kept; {remedy}"),
+        ),
+    }
 }
 
 /// One line for all capabilities: nobody needs a dozen that are there.
