@@ -234,7 +234,10 @@ fn kernel(label: &KvmLabel) -> Finding {
         );
     };
     let (kind, remedy) = match ring0 {
-        Ring0::Native => ("any x86-64 kernel", "`ringside kernel fetch` or `ringside kernel build`"),
+        Ring0::Native => (
+            "any x86-64 kernel",
+            "`ringside kernel fetch` or `ringside kernel build`",
+        ),
         Ring0::Emulated => (
             "a kernel patched for an emulated ring 0",
             "`ringside kernel build`",

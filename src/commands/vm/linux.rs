@@ -48,6 +48,7 @@ pub fn run(
     share: &ShareArgs,
     args: &LinuxArgs,
 ) -> Result<ExitCode, Failure> {
+    let command = command_of(command, &args.files)?;
     let label = KvmLabel::calibrated();
     // Without KVM the machine itself says why.
     let ring0 = linux::ring0(&label).unwrap_or(Ring0::Native);
@@ -69,7 +70,6 @@ pub fn run(
         processors: share.cpus.map_or(1.0, f64::ceil).clamp(1.0, 255.0) as u8,
         console: args.console,
     };
-    let command = command_of(command, &args.files)?;
     let _confined = share.enter()?;
     let ended = machine::run(&machine, &command).map_err(Failure::of_run)?;
     match ended.ending {

@@ -210,8 +210,10 @@ impl Relay<'_> {
     }
 
     fn close_input(&mut self) {
-        if self.streams.terminal.is_none() {
-            self.streams.input.take().map(sys::close);
+        if self.streams.terminal.is_none()
+            && let Some(input) = self.streams.input.take()
+        {
+            sys::close(input);
         }
     }
 
