@@ -205,11 +205,12 @@ impl Cache {
     /// [`CacheError::File`].
     pub fn keep(&self, folder: &Path, kernel: &Kernel) -> Result<Kernel, CacheError> {
         let record = folder.join(RECORD);
-        let text = serde_json::to_string_pretty(kernel).expect("texts and paths");
+        let text = serde_json::to_string_pretty(kernel)
+            .map_err(|error| failed("write", &record)(error.into()))?;
         fs::write(&record, text).map_err(failed("write", &record))?;
         let place = self.folder.join(&kernel.name);
         fs::rename(folder, &place).map_err(failed("make", &place))?;
-        Ok(read(&place).expect("it was just written"))
+        Ok(placed(&place, kernel.clone()))
     }
 }
 
@@ -241,12 +242,16 @@ pub(crate) fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) 
 
 fn read(folder: &Path) -> Option<Kernel> {
     let text = fs::read_to_string(folder.join(RECORD)).ok()?;
-    let mut kernel: Kernel = serde_json::from_str(&text).ok()?;
+    Some(placed(folder, serde_json::from_str(&text).ok()?))
+}
+
+/// A kernel whose files are in `folder`, from its record.
+fn placed(folder: &Path, mut kernel: Kernel) -> Kernel {
     kernel.image = folder.join(kernel.image);
     for module in &mut kernel.modules {
         *module = folder.join(&*module);
     }
-    Some(kernel)
+    kernel
 }
 
 /// A version's numbers, to compare by.
