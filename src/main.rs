@@ -6,7 +6,9 @@ mod commands;
 mod sys;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
-use commands::{ExitCode, Failure, compare, doctor, gc, kernel, run, sysbench, vm, workload};
+use commands::{
+    ExitCode, Failure, compare, container, doctor, gc, kernel, run, sysbench, vm, workload,
+};
 
 /// A command: its name, its line in the list, what adds its options, and what runs it.
 struct Entry {
@@ -32,7 +34,7 @@ macro_rules! entry {
 }
 
 /// Every command, in the order of `--help`; those without a line are hidden there.
-const COMMANDS: [Entry; 8] = [
+const COMMANDS: [Entry; 9] = [
     entry!(
         compare,
         "Measure the same work natively, in a container and in a virtual machine"
@@ -41,6 +43,7 @@ const COMMANDS: [Entry; 8] = [
         run,
         "Run a command natively, in a container or in a virtual machine"
     ),
+    entry!(container, "Containers that live on between commands"),
     entry!(vm, "Virtual machines with bare guests"),
     entry!(
         sysbench,

@@ -194,6 +194,14 @@ pub enum NotExecuted {
 }
 
 impl NotExecuted {
+    /// As shells have it: 127 when there is no such program, 126 when it does not execute.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Missing { .. } | Self::NotFound { .. } => 127,
+            _ => 126,
+        }
+    }
+
     /// The program that it is about.
     pub fn program(&self) -> &std::ffi::OsStr {
         match self {
@@ -219,8 +227,7 @@ impl Error {
     /// execute, 125 when the container failed.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::NotExecuted(NotExecuted::Missing { .. } | NotExecuted::NotFound { .. }) => 127,
-            Self::NotExecuted(_) => 126,
+            Self::NotExecuted(error) => error.exit_code(),
             _ => 125,
         }
     }

@@ -1,8 +1,11 @@
 //! `--explain`: the story of how a container comes to be.
 
 use clap::ValueEnum;
-use ringside_container::explain::{Format, Narrator};
-use std::io::{Stderr, stderr};
+use ringside_container::explain::{self, Format, Narrator};
+use ringside_container::plan::Plan;
+use std::io::{self, Stderr, stderr};
+
+use super::output;
 
 /// When the steps are told.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,6 +43,13 @@ impl Args {
         } else {
             Format::Text
         }
+    }
+
+    /// Prints a plan.
+    pub fn print(&self, plan: &Plan) -> io::Result<()> {
+        let mut story = Vec::new();
+        explain::print(plan, self.format(), &mut story)?;
+        output::print(String::from_utf8_lossy(&story))
     }
 
     /// Who tells them.

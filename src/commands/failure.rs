@@ -75,6 +75,15 @@ impl Failure {
         Failure::with_status(error, status)
     }
 
+    /// The same for a container that lives on.
+    pub fn of_runtime(error: ringside_container::runtime::Error) -> Failure {
+        let status = match &error {
+            ringside_container::runtime::Error::NotExecuted { source, .. } => source.exit_code(),
+            _ => RUN_FAILED,
+        };
+        Failure::with_status(error, status)
+    }
+
     /// The status to exit with.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.status)

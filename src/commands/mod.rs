@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod compare;
+pub mod container;
 pub mod doctor;
 pub mod explain;
 pub mod failure;

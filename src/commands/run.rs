@@ -1,6 +1,6 @@
 //! `ringside run`: one command, and one word that says how it is isolated.
 
-use super::{Failure, explain, output::print, vm};
+use super::{Failure, explain, vm};
 use crate::commands::ExitCode;
 use clap::ValueEnum;
 use ringside_container::{Config, Observer};
@@ -102,9 +102,7 @@ fn container(args: &Args) -> Result<ExitCode, Failure> {
         Some(explain::Explain::Run) => &mut narrator,
         Some(explain::Explain::Plan) => {
             let plan = ringside_container::dry_run(&config).map_err(Failure::of_container)?;
-            let mut story = Vec::new();
-            ringside_container::explain::print(&plan, args.explain.format(), &mut story)?;
-            print(String::from_utf8_lossy(&story))?;
+            args.explain.print(&plan)?;
             return Ok(ExitCode::SUCCESS);
         }
     };

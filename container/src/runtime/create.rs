@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use super::executor::{Birth, Runtime};
 use super::plan::{self, Facts};
 use super::state::{self, Directory, Record, Status};
-use super::{Error, bundle, connect_console};
+use super::{Error, bundle, connect_console, status};
 use crate::Observer;
-use crate::cgroup::{Group, Layout, Limits};
+use crate::cgroup::{Group, Layout, Limits, Stats};
 use crate::execute::take_steps;
 use crate::plan::Plan;
 use crate::process::status::ExitStatus;
+use crate::process::streams::Streams;
+use crate::process::supervise::{Blocked, until_readable};
 use crate::spec::{NamespaceKind, Spec};
 use crate::start::reap;
 use crate::sys::Cloned;
@@ -66,7 +68,7 @@ pub struct Made {
 /// # Errors
 /// What went wrong, at which step; nothing is left then.
 pub fn create(what: &Create, observer: &mut dyn Observer) -> Result<Made, Error> {
-    Prepared::new(what, true)?.make(what, None, observer)
+    Prepared::new(what, true)?.make(what, None, Streams::default(), observer)
 }
 
 /// Makes a container and starts it. A terminal goes to `console` if there is no socket for it.
@@ -78,7 +80,46 @@ pub fn run(
     console: Option<OwnedFd>,
     observer: &mut dyn Observer,
 ) -> Result<Made, Error> {
-    Prepared::new(what, false)?.make(what, console, observer)
+    Prepared::new(what, false)?.make(what, console, Streams::default(), observer)
+}
+
+/// Makes a container, starts it, passes signals on until it has ended, and removes it. Gives how its program
+/// ended, and what it has used.
+///
+/// # Errors
+/// As [`create`], or when something of it cannot be removed.
+pub fn run_to_end(
+    what: &Create,
+    observer: &mut dyn Observer,
+) -> Result<(ExitStatus, Stats), Error> {
+    let _blocked = Blocked::new().map_err(Error::system("sigprocmask"))?;
+    let made = run(what, None, observer)?;
+    let group = status::group(&made.record);
+    let running = made.unlock();
+    until_readable(running.pidfd(), running.pidfd()).map_err(Error::system("signalfd"))?;
+    let ended = running.wait()?;
+    let used = group.and_then(|group| Ok(group.stats()?));
+    running.remove()?;
+    Ok((ended, used.unwrap_or_default()))
+}
+
+/// Makes a container and starts it, and leaves it to itself: it reads nothing and writes to `log`.
+///
+/// # Errors
+/// As [`create`], or when the log cannot be made.
+pub fn run_detached(what: &Create, log: &Path, observer: &mut dyn Observer) -> Result<Made, Error> {
+    let file = |path: &Path, source| Error::File {
+        path: path.into(),
+        source,
+    };
+    let nothing = fs::File::open("/dev/null").map_err(|error| file("/dev/null".as_ref(), error))?;
+    let log = fs::File::create(log).map_err(|error| file(log, error))?;
+    let streams = Streams {
+        input: Some(nothing.as_fd()),
+        output: Some(log.as_fd()),
+        error: Some(log.as_fd()),
+    };
+    Prepared::new(what, false)?.make(what, None, streams, observer)
 }
 
 /// What [`create`] would do on this host, or without `waits_for_start` [`run`].
@@ -184,6 +225,7 @@ impl Prepared {
         self,
         what: &Create,
         console: Option<OwnedFd>,
+        streams: Streams<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Made, Error> {
         let console = self.console(what, console)?;
@@ -203,6 +245,7 @@ impl Prepared {
             birth: Some(Birth {
                 preserved: what.preserve_fds.saturating_add(what.listen_fds),
                 console: console.as_ref().map(AsFd::as_fd),
+                streams,
             }),
             record,
             layout: Some(&self.layout),

@@ -15,6 +15,7 @@ use crate::Observer;
 use crate::cgroup::{Group, Layout, Version};
 use crate::execute::take_steps;
 use crate::plan::Plan;
+use crate::process::streams::Streams;
 use crate::spec::{Process, Spec};
 use crate::sys::Cloned;
 
@@ -172,6 +173,7 @@ fn attempt(
         birth: Some(Birth {
             preserved: what.preserve_fds,
             console,
+            streams: Streams::default(),
         }),
         ..Runtime::new(&it.plan, observer)
     };

@@ -27,6 +27,7 @@ use crate::plan::oci::HookKind;
 use crate::plan::step::Step;
 use crate::process::hear::{News, hear};
 use crate::process::report::StepOutcome;
+use crate::process::streams::Streams;
 use crate::spec::Spec;
 use crate::start::reap;
 use crate::sys::{self, Clone3, Cloned, Program};
@@ -40,6 +41,8 @@ pub(super) struct Birth<'a> {
     pub preserved: u32,
     /// Where its terminal goes.
     pub console: Option<BorrowedFd<'a>>,
+    /// What it reads and writes instead of the caller's streams.
+    pub streams: Streams<'a>,
 }
 
 /// A command at work on a container.
@@ -330,6 +333,7 @@ impl Runtime<'_> {
                 listener: self.listener.as_ref().map(AsFd::as_fd),
                 console: birth.console,
                 preserved: birth.preserved,
+                streams: birth.streams,
                 entrance: Some(&entrance),
                 is_born_in_group: group.directory_fd().is_some(),
                 groups: &groups,

@@ -34,6 +34,7 @@ use crate::plan::oci::{HookKind, MountIn, OciCall};
 use crate::plan::step::{Actor, Step};
 use crate::process::report::Report;
 use crate::process::steps::Init as _;
+use crate::process::streams::Streams;
 use crate::process::{plain, steps};
 use crate::spec::Spec;
 use crate::sys::{self, Clone3, Program, SchedulerAttributes, SpawnError};
@@ -52,6 +53,8 @@ pub struct Inheritance<'a> {
     pub listener: Option<BorrowedFd<'a>>,
     /// Where the terminal goes.
     pub console: Option<BorrowedFd<'a>>,
+    /// What it reads and writes instead of the runtime's streams.
+    pub streams: Streams<'a>,
     /// How many descriptors past the standard streams stay open.
     pub preserved: u32,
     /// The door to the cgroup.
@@ -79,6 +82,11 @@ pub const GO_ON_AND_TELL: u8 = b'+';
 
 /// Takes init's steps; returns only when one has failed, with the exit status.
 pub fn run(inheritance: &Inheritance<'_>) -> i32 {
+    if let Err(errno) = inheritance.streams.take() {
+        let (step, call) = (u16::MAX, 0);
+        Report::Failed { step, call, errno }.send(inheritance.channel);
+        return 1;
+    }
     let mut init = Init {
         inheritance,
         root: None,

@@ -12,7 +12,9 @@ pub mod exec;
 mod executor;
 mod home;
 pub mod hooks;
+pub mod host_bundle;
 pub mod init;
+pub mod inspect;
 mod join;
 mod notify;
 mod own_binary;
@@ -31,9 +33,18 @@ pub use time::now;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::sys;
+
+/// Where containers are remembered unless told otherwise.
+pub fn default_root() -> PathBuf {
+    let is_root = nix::unistd::geteuid().is_root();
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(directory) if !is_root => PathBuf::from(directory).join("ringside-oci"),
+        _ => "/run/ringside-oci".into(),
+    }
+}
 
 /// Takes a descriptor that has just been received and belongs to nobody else.
 pub fn own_descriptor(fd: RawFd) -> OwnedFd {

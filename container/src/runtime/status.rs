@@ -4,8 +4,10 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::Error;
@@ -206,6 +208,56 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<(), Error> 
         let _ = group.thaw();
     }
     Ok(())
+}
+
+/// Asks a container to end, and kills it when it has not ended after `patience`. One that has ended is no
+/// error.
+///
+/// # Errors
+/// [`Error::NotFound`], or what the kernel says.
+pub fn stop(root: &Path, id: &str, patience: Duration) -> Result<(), Error> {
+    let container = state(root, id)?;
+    let Some(init) = container.record.init() else {
+        return Ok(());
+    };
+    let ends_within = |time: Duration| {
+        let mut ready = [PollFd::new(init.as_fd(), PollFlags::POLLIN)];
+        let milliseconds = time.as_millis().try_into().unwrap_or(u16::MAX);
+        poll(&mut ready, PollTimeout::from(milliseconds)).is_ok_and(|count| count > 0)
+    };
+    let is_over = |sent: Result<(), Error>| match sent {
+        Err(Error::NotRunning) => Ok(()),
+        other => other,
+    };
+    is_over(kill(root, id, libc::SIGTERM, false))?;
+    if container.status == Status::Paused {
+        let _ = resume(root, id);
+    }
+    // What was never started hears of nothing.
+    if container.status != Status::Created && ends_within(patience) {
+        return Ok(());
+    }
+    is_over(kill(root, id, libc::SIGKILL, false))?;
+    if ends_within(Duration::from_secs(10)) {
+        return Ok(());
+    }
+    Err(refuse(
+        "stop",
+        id,
+        container.status,
+        "; it hangs in the kernel: see /proc/PID/stack",
+    ))
+}
+
+/// Changes a container's share and its limits; what is not given stays.
+///
+/// # Errors
+/// As [`update`].
+pub fn limit(root: &Path, id: &str, limits: &crate::Limits) -> Result<(), Error> {
+    let mut spec = serde_json::json!({});
+    super::host_bundle::limit(&mut spec, limits)?;
+    let resources = spec["linux"]["resources"].to_string();
+    update(root, id, &Resources::parse(resources.as_bytes())?)
 }
 
 /// Stops a container where it stands.

@@ -9,7 +9,7 @@ mod map;
 mod run;
 mod share;
 mod statistics;
-mod style;
+pub mod style;
 mod walk;
 
 pub use linux::LinuxArgs;

@@ -167,7 +167,9 @@ pub fn global(arguments: &[String]) -> Result<(Global, &[String]), String> {
     ) {
         return Err("--rootless: give true, false or auto".into());
     }
-    let root = parsed.path("root").unwrap_or_else(default_root);
+    let root = parsed
+        .path("root")
+        .unwrap_or_else(ringside_container::runtime::default_root);
     let explain = match parsed.value("explain") {
         None if !parsed.has("explain") => Explain::No,
         Some("false") => Explain::No,
@@ -204,14 +206,6 @@ pub fn global(arguments: &[String]) -> Result<(Global, &[String]), String> {
 
 static VERSION: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
 static HELP: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
-
-fn default_root() -> PathBuf {
-    let is_root = nix::unistd::geteuid().is_root();
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(directory) if !is_root => PathBuf::from(directory).join("ringside-oci"),
-        _ => "/run/ringside-oci".into(),
-    }
-}
 
 impl Global {
     /// Tells what is going on, if somebody wants to know: in the log, or else on standard error.
