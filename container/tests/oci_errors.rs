@@ -199,7 +199,7 @@ fn a_step_that_the_kernel_refuses_names_field_path_errno_and_remedy() {
             |spec| {
                 spec["hooks"] = json!({"createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "exit 4"]}]})
             },
-            &["(`hooks.createContainer`)", "createContainer"],
+            &["createContainer hook #0", "/bin/sh", "exit status: 4"],
         ),
     ];
     for (change, parts) in cases {
