@@ -39,8 +39,22 @@ impl Podman {
         command.env("CONTAINERS_CONF", path.join("containers.conf"));
         command.arg("--root").arg(path.join("root"));
         command.arg("--runroot").arg(path.join("run"));
-        command.args(["--storage-driver", "vfs"]).args(arguments);
+        command.args(["--storage-driver", "vfs"]);
+        // Its own default, `libpod_parent`, would stay.
+        if let ["run", rest @ ..] = arguments {
+            command
+                .args(["run", "--cgroup-parent", &self.group()])
+                .args(rest);
+        } else {
+            command.args(arguments);
+        }
         command
+    }
+
+    /// The cgroup above all of its containers, in each hierarchy.
+    fn group(&self) -> String {
+        let name = self.directory.path().file_name().unwrap();
+        format!("/ringside-podman{}", name.to_str().unwrap())
     }
 
     fn call(&self, arguments: &[&str]) -> Went {
@@ -63,6 +77,11 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.call(&["rm", "--all", "--force", "--time", "0"]);
+        // Plain files too, where podman takes the tmpfs above the hierarchies for one of them. (Those
+        // of a cgroup cannot be deleted, and go with it.)
+        let mut find = Command::new("find");
+        let ours = format!("*{}*", self.group());
+        Went::of(find.args(["/sys/fs/cgroup", "-path", &ours, "-delete"]));
     }
 }
 
@@ -83,7 +102,8 @@ fn run_gives_output_and_status() {
     );
     assert_eq!(user.ok(), "7\n8\n/tmp\n");
     let terminal = in_terminal(&podman.command(&["run", "--rm", "-it", IMAGE, "tty"]));
-    assert!(terminal.ok().trim().ends_with("/dev/pts/0"));
+    let terminal = terminal.ok();
+    assert!(terminal.trim().ends_with("/dev/pts/0"), "{terminal:?}");
     let users = ["--uidmap", "0:100000:1000", "--gidmap", "0:100000:1000"];
     let mapped = podman.run(&users, &["cat", "/proc/self/uid_map"]).ok();
     assert_eq!(
