@@ -36,7 +36,9 @@ pub fn by_descriptor(fd: BorrowedFd<'_>) -> CString {
     text(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
-/// Opens `path` in `root`, and makes what is missing of it: from its end back to what is there.
+/// Opens `path` in `root`, and makes what is missing of it: from its end back to what is there. Where a link
+/// leads to what is missing, that is made, in `root` as well: links are followed as whoever lives there
+/// would, to whom `root` is all that there is (as runc does).
 ///
 /// # Errors
 /// The kernel's.
@@ -450,9 +452,13 @@ mod tests {
 
     fn root() -> (tempfile::TempDir, OwnedFd) {
         let folder = tempfile::tempdir().unwrap();
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = nix::fcntl::open(folder.path(), flags, Mode::empty()).unwrap();
+        let root = open_root(folder.path());
         (folder, root)
+    }
+
+    fn open_root(path: &std::path::Path) -> OwnedFd {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        nix::fcntl::open(path, flags, Mode::empty()).unwrap()
     }
 
     #[test]
@@ -479,10 +485,43 @@ mod tests {
         resolve(root.as_fd(), c"/link/new/../newer", Make::Directory).unwrap_err();
         resolve(root.as_fd(), c"/link/new", Make::Directory).unwrap();
         assert!(folder.path().join("elsewhere/new").is_dir());
-        // One that leads nowhere is not made into something.
-        std::os::unix::fs::symlink("/nowhere", folder.path().join("dangling")).unwrap();
-        let made = resolve(root.as_fd(), c"/dangling", Make::Directory);
-        assert_eq!(made.unwrap_err(), Errno::EEXIST);
-        assert!(!folder.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn what_a_link_lacks_is_made_in_the_root() {
+        let outside = tempfile::tempdir().unwrap();
+        let inside = outside.path().join("root");
+        std::fs::create_dir(&inside).unwrap();
+        let root = open_root(&inside);
+        let absolute = outside.path().join("absolute");
+        let lead = |name: &str, target: &str| {
+            std::os::unix::fs::symlink(target, inside.join(name)).unwrap();
+        };
+        lead("a", absolute.to_str().unwrap());
+        lead("b", "../../climbs/out");
+        lead("c", "/../../climbs/further");
+        lead("d", "next");
+        lead("next", "/end");
+        for link in [c"/a", c"/b", c"/c", c"/d"] {
+            resolve(root.as_fd(), link, Make::Directory).unwrap();
+        }
+        let as_seen_inside = absolute.strip_prefix("/").unwrap();
+        for made in [
+            as_seen_inside,
+            "climbs/out".as_ref(),
+            "climbs/further".as_ref(),
+            "end".as_ref(),
+        ] {
+            assert!(inside.join(made).is_dir(), "{made:?}");
+        }
+        let there: Vec<_> = std::fs::read_dir(outside.path())
+            .unwrap()
+            .map(|it| it.unwrap().file_name())
+            .collect();
+        assert_eq!(there, ["root"], "something was made outside of the root");
+        // One that leads to itself leads nowhere.
+        lead("round", "round");
+        let made = resolve(root.as_fd(), c"/round", Make::Directory);
+        assert_eq!(made.unwrap_err(), Errno::ELOOP);
     }
 }
