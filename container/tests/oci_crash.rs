@@ -74,10 +74,26 @@ fn main() {
         let mut filters = arguments.iter().skip(1).filter(|it| !it.starts_with('-'));
         filters.clone().next().is_none() || filters.any(|it| name.contains(it.as_str()))
     };
-    for (name, test) in tests.into_iter().filter(|(name, _)| wanted(name)) {
-        test();
-        println!("test {name} ... ok");
+    // In the form of the standard harness, for those who count.
+    let chosen: Vec<_> = tests.iter().filter(|(name, _)| wanted(name)).collect();
+    println!("\nrunning {} tests", chosen.len());
+    let mut failed = 0;
+    for (name, test) in &chosen {
+        println!("---- {name} stdout ----");
+        let verdict = match std::panic::catch_unwind(test) {
+            Ok(()) => "ok",
+            Err(_) => "FAILED",
+        };
+        failed += usize::from(verdict != "ok");
+        println!("test {name} ... {verdict}");
     }
+    println!(
+        "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; {} filtered out\n",
+        if failed == 0 { "ok" } else { "FAILED" },
+        chosen.len() - failed,
+        tests.len() - chosen.len()
+    );
+    std::process::exit(i32::from(failed > 0));
 }
 
 /// What happens when a step has been taken.

@@ -227,7 +227,7 @@ impl Runtime<'_> {
             LifeCall::Save { path } => {
                 let pid = self.child.as_ref().ok_or(Errno::ESRCH)?.pid.as_raw();
                 self.record.pid = pid;
-                self.record.start_time = state::process(pid).map_or(0, |(_, born)| born);
+                self.record.start_time = state::born(pid).unwrap_or_default();
                 state::save(path, &self.record).map_err(|error| self.refuse(error))
             }
             LifeCall::TellPid { path } => {
@@ -423,8 +423,13 @@ impl Runtime<'_> {
         go_on(channel, self.observer.wants_steps())
     }
 
-    /// Init is gone, and has not said why.
+    /// Init hears us no more, and has not said why.
     fn ended_early(&mut self) -> Errno {
+        // Another command has started it meanwhile.
+        if self.child.is_none() && self.target.is_some() && self.record.init().is_some() {
+            let id = self.record.id.clone();
+            return self.refuse(Error::not_created(id, Status::Running));
+        }
         let status = self.child.as_ref().map(|child| {
             let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
             reap(child)

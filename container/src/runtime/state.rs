@@ -238,16 +238,20 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         })
 }
 
-/// The state and the time of birth of a process, fields 3 and 22 of `/proc/PID/stat`
-/// (`man 5 proc_pid_stat`); none when there is no such process.
-pub fn process(pid: i32) -> Option<(u8, u64)> {
+/// `PF_EXITING` of the kernel's: a process has it before it closes its descriptors, and keeps it.
+const IS_ENDING: u64 = 4;
+
+/// When a process was born; none when there is no such process, or it is about to end. Fields 9 and 22 of
+/// `/proc/PID/stat` (`man 5 proc_pid_stat`).
+pub fn born(pid: i32) -> Option<u64> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The name in field 2 may hold anything but ends at the last parenthesis.
     let end = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(stat.get(end + 2..)?).ok()?;
-    let mut fields = rest.split(' ');
-    let state = *fields.next()?.as_bytes().first()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+    let mut fields = rest.split(' ').skip(6);
+    let flags: u64 = fields.next()?.parse().ok()?;
+    let born = fields.nth(12)?.parse().ok()?;
+    (flags & IS_ENDING == 0).then_some(born)
 }
 
 impl Record {
@@ -258,13 +262,16 @@ impl Record {
         }
         // Opened before it is looked at: from here on the number cannot become another's.
         let pidfd = sys::pidfd_open(Pid::from_raw(self.pid)).ok()?;
-        let (state, start_time) = process(self.pid)?;
-        (start_time == self.start_time && !matches!(state, b'Z' | b'X')).then_some(pidfd)
+        (born(self.pid)? == self.start_time).then_some(pidfd)
     }
 
-    /// Whether init waits to be started: it listens.
-    pub fn waits(&self, directory: &Path) -> bool {
-        connect(&directory.join("start")).is_ok()
+    /// A descriptor of init if it lives, and whether it waits to be started: it listens from its birth on.
+    ///
+    /// It stops listening when it becomes the program, and when it ends; so whether it lives is asked last,
+    /// or one that ends meanwhile would be taken for the program.
+    pub fn waiting(&self, directory: &Path) -> Option<(OwnedFd, bool)> {
+        let listens = connect(&directory.join("start")).is_ok();
+        Some((self.init()?, listens))
     }
 }
 

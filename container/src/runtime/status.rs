@@ -49,13 +49,13 @@ pub(super) fn is_frozen(group: &Group) -> bool {
 }
 
 fn status(directory: &Path, record: &Record) -> Status {
-    if record.init().is_none() {
+    let Some((_init, waits)) = record.waiting(directory) else {
         return Status::Stopped;
-    }
+    };
     if group(record).is_ok_and(|group| is_frozen(&group)) {
         return Status::Paused;
     }
-    if record.waits(directory) {
+    if waits {
         Status::Created
     } else {
         Status::Running
@@ -345,12 +345,12 @@ impl Doomed {
             Err(Error::Json { .. }) if force => None,
             other => Some(other?),
         };
-        let init = record.as_ref().and_then(Record::init);
+        let lives = record.as_ref().and_then(|it| it.waiting(&directory.path));
+        let (init, waits) = lives.unzip();
         // One that was created and never started has nothing to lose.
         if let Some(record) = &record
-            && init.is_some()
+            && waits == Some(false)
             && !force
-            && !record.waits(&directory.path)
         {
             return Err(refuse(
                 "delete",
