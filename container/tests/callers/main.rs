@@ -6,7 +6,7 @@ mod containerd;
 mod podman;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
 
@@ -19,11 +19,16 @@ struct Went {
 
 impl Went {
     fn of(command: &mut Command) -> Self {
-        let Output {
+        Self::from(command.output().unwrap())
+    }
+
+    fn from(
+        Output {
             status,
             stdout,
             stderr,
-        } = command.output().unwrap();
+        }: Output,
+    ) -> Self {
         Self {
             code: status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&stdout).replace(['\r', '\0'], ""),
@@ -65,7 +70,8 @@ fn is_here(programs: &[&str]) -> bool {
     true
 }
 
-/// Runs a command in a terminal of its own.
+/// Runs a command in a terminal of its own. Its input stays open: at the end of it `script` types an end of
+/// input, and podman may then leave before it has passed on what a program wrote (with any runtime).
 fn in_terminal(command: &Command) -> Went {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words
@@ -76,7 +82,10 @@ fn in_terminal(command: &Command) -> Went {
     for (name, value) in command.get_envs() {
         script.env(name, value.unwrap());
     }
-    Went::of(&mut script)
+    let streams = script.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = streams.stderr(Stdio::piped()).spawn().unwrap();
+    let _open = child.stdin.take();
+    Went::from(child.wait_with_output().unwrap())
 }
 
 /// The name of the image in [`archive`].
