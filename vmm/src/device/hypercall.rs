@@ -6,11 +6,11 @@
 use super::Device;
 use super::SharedOutput;
 use crate::memory::{Gpa, GuestMemory, MemoryError};
-use crate::sys::stream;
+use crate::sys::{code, stream};
 use crate::trap::{Reply, Stop, Width};
 use ringside_abi::hypercall::{Number, RING_SLOTS, Request, Ring, errno};
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem::offset_of;
+use std::mem::{self, offset_of};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a guest's standard streams lead.
@@ -25,8 +25,8 @@ impl Streams {
     /// This process's own, unbuffered.
     pub fn inherit() -> Streams {
         Streams {
-            input: Box::new(Raw),
-            output: Box::new(Raw),
+            input: Box::new(Input { waited: false }),
+            output: Box::new(Output),
         }
     }
 
@@ -44,17 +44,27 @@ impl Streams {
     }
 }
 
-/// Descriptors 0 and 1 without the standard library's buffers and locks: the guest's writes are
-/// buffered already, and a read that a signal interrupts must come back.
-struct Raw;
+// Descriptors 0 and 1 without the standard library's buffers and locks: the guest's writes are buffered
+// already, and a read that a signal interrupts must come back.
 
-impl Read for Raw {
+struct Input {
+    /// Whether the guest has waited for input before.
+    waited: bool,
+}
+
+impl Read for Input {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        // Not before the guest's first instruction: it takes as long as a third of the set-up.
+        if !mem::replace(&mut self.waited, true) {
+            code::forget_set_up();
+        }
         stream::read_stdin(bytes)
     }
 }
 
-impl Write for Raw {
+struct Output;
+
+impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         stream::write_stdout(bytes)
     }

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "system calls and ioctls have no other form")]
 
 pub mod clock;
+pub mod code;
 pub mod dirty_ring;
 mod exit;
 pub mod file;
