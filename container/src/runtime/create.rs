@@ -1,5 +1,5 @@
 //! `create`, `run` and `start`: from a bundle to a running container. What is done is in the
-//! [plan](super::plan); here is what a command finds out before, and what it hands back.
+//! `plan`; here is what a command finds out before, and what it hands back.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -8,7 +8,7 @@
 use std::process;
 
 /// Runs a program to its end. To be called by the C library's `main`, before anything else:
-/// ```ignore
+/// ```text
 /// #![no_main]
 /// #[unsafe(no_mangle)]
 /// extern "C" fn main() -> std::ffi::c_int {

@@ -109,7 +109,7 @@ pub fn number(payload: &[u8]) -> Option<u32> {
     payload.try_into().ok().map(u32::from_le_bytes)
 }
 
-/// What the guest's init is told in the file [`SPEC`] of its initramfs: records, each a tag, a text
+/// What the guest's init is told in the file [`SPEC`](spec::SPEC) of its initramfs: records, each a tag, a text
 /// and a NUL.
 pub mod spec {
     /// Where the file is.

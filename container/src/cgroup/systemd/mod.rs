@@ -14,7 +14,7 @@
 //! A scope cannot begin empty, and a child cannot be born into a group that is not there yet: hence a
 //! *holder*, a process that does nothing but be the first one in, until init is.
 //!
-//! The few messages that this takes are written here ([`message`]): a client library for D-Bus brings sixty
+//! The few messages that this takes are written here (`message`): a client library for D-Bus brings sixty
 //! crates, an executor with threads, and nothing that six calls to one service need.
 //!
 //! Sources: systemd's "Control Group APIs and Delegation" and `org.freedesktop.systemd1(5)`; the names of
