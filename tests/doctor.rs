@@ -188,7 +188,9 @@ fn an_ordinary_user_learns_what_root_would_have() {
     // Where nobody may enter: the build's folders are often root's own.
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("ringside");
-    fs::copy(RINGSIDE, &program).unwrap();
+    // By another process: a program that is open for writing in one that forks cannot be executed.
+    let copy = Command::new("cp").arg(RINGSIDE).arg(&program).status();
+    assert!(copy.unwrap().success());
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let nobody = [
         "--reuid",

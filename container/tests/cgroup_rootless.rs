@@ -39,7 +39,10 @@ impl Theirs {
             change(spec);
         })?;
         let runtime = bundle.path().join("ringside-oci");
-        std::fs::copy(env!("CARGO_BIN_EXE_ringside-oci"), &runtime).ok()?;
+        // By another process: a program that is open for writing in one that forks cannot be executed.
+        let mut copy = std::process::Command::new("cp");
+        copy.arg(env!("CARGO_BIN_EXE_ringside-oci")).arg(&runtime);
+        assert!(copy.status().ok()?.success());
         std::fs::set_permissions(bundle.path(), PermissionsExt::from_mode(0o755)).ok()?;
         for path in [
             bundle.path().to_owned(),

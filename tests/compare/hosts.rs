@@ -80,7 +80,10 @@ fn a_user_who_is_not_root_gets_what_that_user_may() {
     let place = Place::new();
     // Everything where that user can reach it.
     let program = place.path().join("ringside");
-    fs::copy(env!("CARGO_BIN_EXE_ringside"), &program).unwrap();
+    // By another process: a program that is open for writing in one that forks cannot be executed.
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_ringside")).arg(&program);
+    assert!(copy.status().unwrap().success());
     for path in [place.path().to_owned(), place.temporary()] {
         chown(&path, Some(USER), Some(USER)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
