@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::{IMAGE, Went, archive, in_terminal, is_gone, is_here, limit, until};
+use crate::{IMAGE, Went, archive, in_terminal, is_gone, is_here, limit, remove_groups, until};
 
 struct Containerd {
     directory: tempfile::TempDir,
@@ -45,6 +45,8 @@ impl Containerd {
         command
             .arg("--address")
             .arg(self.directory.path().join("socket"));
+        // Not `default`: its cgroup would stay.
+        command.args(["--namespace", &name(self, "namespace")]);
         command.args(arguments);
         command
     }
@@ -89,6 +91,7 @@ impl Drop for Containerd {
         let daemon = nix::unistd::Pid::from_raw(self.daemon.id() as i32);
         let _ = nix::sys::signal::kill(daemon, nix::sys::signal::Signal::SIGTERM);
         let _ = self.daemon.wait();
+        remove_groups(&name(self, "namespace"));
     }
 }
 

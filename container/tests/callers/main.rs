@@ -181,3 +181,11 @@ fn is_gone(directory: &Path, id: &str) {
     let groups = Went::of(find.args(["/sys/fs/cgroup", "-type", "d", "-name", &name])).out;
     assert_eq!(groups, "");
 }
+
+/// Removes a cgroup and those below it from every hierarchy, as nobody else would.
+fn remove_groups(name: &str) {
+    // Plain files too, where podman takes the tmpfs above the hierarchies for one of them. (Those of a
+    // cgroup cannot be deleted, and go with it.)
+    let mut find = Command::new("find");
+    Went::of(find.args(["/sys/fs/cgroup", "-path", &format!("*/{name}*"), "-delete"]));
+}

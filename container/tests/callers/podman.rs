@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{IMAGE, Went, archive, in_terminal, is_gone, is_here, limit, until};
+use crate::{IMAGE, Went, archive, in_terminal, is_gone, is_here, limit, remove_groups, until};
 
 struct Podman {
     directory: tempfile::TempDir,
@@ -77,11 +77,7 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.call(&["rm", "--all", "--force", "--time", "0"]);
-        // Plain files too, where podman takes the tmpfs above the hierarchies for one of them. (Those
-        // of a cgroup cannot be deleted, and go with it.)
-        let mut find = Command::new("find");
-        let ours = format!("*{}*", self.group());
-        Went::of(find.args(["/sys/fs/cgroup", "-path", &ours, "-delete"]));
+        remove_groups(self.group().trim_start_matches('/'));
     }
 }
 
