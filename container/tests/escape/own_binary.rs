@@ -45,7 +45,7 @@ impl Runtime {
 }
 
 /// A process of the container's that waits for one whose command line has the word `$1`, opens its program's
-/// file, waits until it has ended, and writes to that file.
+/// file, waits until it has ended, and writes to that file; again and again, for another process may run it.
 const ATTACK: &str = r#"
     echo ready
     while :; do
@@ -55,6 +55,9 @@ const ATTACK: &str = r#"
             { exec 9< $p/exe; } 2>/dev/null || continue
             echo caught
             while [ -d $p ]; do :; done
+            for try in {1..10000}; do
+                echo overwritten > /proc/self/fd/9 && exit
+            done
             { echo overwritten > /proc/self/fd/9; } 2>&1 || echo refused
             exit
         done
