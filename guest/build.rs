@@ -1,11 +1,12 @@
 //! Builds the bare guest programs with a second run of cargo (they are a workspace of their own)
-//! and lists them for `lib.rs`. Needs no second toolchain or target and no network.
+//! and lists them for `lib.rs`.
+
+mod nested;
 
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 fn main() {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
@@ -19,40 +20,13 @@ fn main() {
         "programs/program.ld",
         "abi",
         "work",
+        "c_memory.rs",
+        "nested.rs",
     ] {
         println!("cargo:rerun-if-changed={}", here.join(input).display());
     }
 
-    let mut cargo = Command::new(env::var_os("CARGO").expect("set by cargo"));
-    cargo
-        .current_dir(&programs)
-        .args([
-            "build",
-            "--release",
-            "--bins",
-            "--locked",
-            "--offline",
-            "--target-dir",
-        ])
-        .arg(out.join("target"));
-    // What the outer build was told (flags, wrappers such as clippy's, a target) is not for these.
-    for (name, _) in env::vars_os() {
-        let name = name.to_string_lossy();
-        let of_outer_build = name.starts_with("CARGO") && !matches!(&*name, "CARGO" | "CARGO_HOME");
-        if of_outer_build
-            || name.starts_with("RUSTFLAGS")
-            || (name.starts_with("RUSTC_") && name.ends_with("WRAPPER"))
-            || name.starts_with("CLIPPY")
-        {
-            cargo.env_remove(&*name);
-        }
-    }
-    let status = cargo.status().expect("cargo runs");
-    assert!(
-        status.success(),
-        "the guest programs in {} do not build",
-        programs.display()
-    );
+    nested::build(&programs, &out.join("target"));
 
     let mut names: Vec<String> = fs::read_dir(programs.join("src/bin"))
         .expect("the programs' folder")

@@ -5,11 +5,13 @@
 //! Each command runs in a child of the test that dies, or kills its child, at a step of its choice: the
 //! observer of steps does it. So every step that a plan has is met, whatever steps it has.
 
+#[path = "support/standard_form.rs"]
+mod standard_form;
 #[expect(dead_code, reason = "what other tests of bundles use")]
 mod support_oci;
 
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -24,7 +26,7 @@ use support_oci::Bundle;
 
 const FOREVER: &str = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments.get(1).is_some_and(|it| it == "--victim") {
         std::process::exit(victim(&arguments[2..]));
@@ -70,30 +72,7 @@ fn main() {
             init_is_killed,
         ),
     ];
-    let wanted = |name: &str| {
-        let mut filters = arguments.iter().skip(1).filter(|it| !it.starts_with('-'));
-        filters.clone().next().is_none() || filters.any(|it| name.contains(it.as_str()))
-    };
-    // In the form of the standard harness, for those who count.
-    let chosen: Vec<_> = tests.iter().filter(|(name, _)| wanted(name)).collect();
-    println!("\nrunning {} tests", chosen.len());
-    let mut failed = 0;
-    for (name, test) in &chosen {
-        println!("---- {name} stdout ----");
-        let verdict = match std::panic::catch_unwind(test) {
-            Ok(()) => "ok",
-            Err(_) => "FAILED",
-        };
-        failed += usize::from(verdict != "ok");
-        println!("test {name} ... {verdict}");
-    }
-    println!(
-        "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; {} filtered out\n",
-        if failed == 0 { "ok" } else { "FAILED" },
-        chosen.len() - failed,
-        tests.len() - chosen.len()
-    );
-    std::process::exit(i32::from(failed > 0));
+    standard_form::run(&tests, &arguments[1..])
 }
 
 /// What happens when a step has been taken.

@@ -6,15 +6,15 @@
 
 mod rootless;
 mod runtime;
+#[path = "../support/standard_form.rs"]
+mod standard_form;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use runtime::Runtime;
-
-/// A name for people, and the test.
-type Test = (&'static str, fn());
+use standard_form::Test;
 
 const TESTS: &[Test] = &[
     ("the_status_is_the_command_s", the_status_is_the_command_s),
@@ -78,40 +78,11 @@ fn main() -> ExitCode {
 
 /// Runs the tests whose names contain one of the arguments that are no options.
 fn test(arguments: &[String]) -> ExitCode {
-    let filters: Vec<&String> = arguments
-        .iter()
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
-    let is_chosen =
-        |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(*filter));
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: needs root");
         return ExitCode::SUCCESS;
     }
-    // In the form of the standard harness, for those who count.
-    let chosen: Vec<&Test> = TESTS.iter().filter(|(name, _)| is_chosen(name)).collect();
-    println!("\nrunning {} tests", chosen.len());
-    let mut failed = 0;
-    for (name, test) in &chosen {
-        println!("---- {name} stdout ----");
-        let verdict = match std::panic::catch_unwind(test) {
-            Ok(()) => "ok",
-            Err(_) => "FAILED",
-        };
-        failed += usize::from(verdict != "ok");
-        println!("test {name} ... {verdict}");
-    }
-    println!(
-        "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; {} filtered out\n",
-        if failed == 0 { "ok" } else { "FAILED" },
-        chosen.len() - failed,
-        TESTS.len() - chosen.len()
-    );
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    standard_form::run(TESTS, arguments)
 }
 
 fn the_status_is_the_command_s() {

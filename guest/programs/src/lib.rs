@@ -4,6 +4,8 @@
 //! two. Everything else is ring 3: [`guest`] asks the VMM by hypercall, [`print`] formats.
 #![no_std]
 
+#[path = "../../c_memory.rs"]
+mod c_memory;
 pub mod guest;
 pub mod print;
 pub mod ring0;

@@ -1,8 +1,11 @@
 //! What the compiler takes for granted where a C library would be: an entry, memory, a panic.
 
+#[path = "../../../../c_memory.rs"]
+mod c_memory;
+
 use super::call::call;
 use core::alloc::{GlobalAlloc, Layout};
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::panic::PanicInfo;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -71,76 +74,6 @@ unsafe impl GlobalAlloc for Bump {
     }
 
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
-}
-
-/// `man 3 memcpy`.
-///
-/// # Safety
-/// As C has it.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
-    // SAFETY: the caller's; the direction flag is clear by the calling convention.
-    unsafe {
-        asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") count => _, options(nostack, preserves_flags))
-    };
-    to
-}
-
-/// `man 3 memmove`.
-///
-/// # Safety
-/// As C has it.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
-    if (to as usize).wrapping_sub(from as usize) >= count {
-        // SAFETY: the caller's; copying upwards never overwrites what is still to be read.
-        return unsafe { memcpy(to, from, count) };
-    }
-    // SAFETY: the caller's; downwards, for the target begins within the source.
-    unsafe {
-        asm!("std", "rep movsb", "cld", inout("rdi") to.wrapping_add(count).wrapping_sub(1) => _,
-             inout("rsi") from.wrapping_add(count).wrapping_sub(1) => _, inout("rcx") count => _, options(nostack));
-    }
-    to
-}
-
-/// `man 3 memset`.
-///
-/// # Safety
-/// As C has it.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memset(to: *mut u8, byte: i32, count: usize) -> *mut u8 {
-    // SAFETY: the caller's.
-    unsafe {
-        asm!("rep stosb", inout("rdi") to => _, inout("rcx") count => _, in("al") byte as u8, options(nostack, preserves_flags))
-    };
-    to
-}
-
-/// `man 3 memcmp`.
-///
-/// # Safety
-/// As C has it.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, count: usize) -> i32 {
-    for index in 0..count {
-        // SAFETY: the caller's; volatile, lest the loop become a call of itself.
-        let (left, right) = unsafe { (a.add(index).read_volatile(), b.add(index).read_volatile()) };
-        if left != right {
-            return i32::from(left) - i32::from(right);
-        }
-    }
-    0
-}
-
-/// As [`memcmp`], but only tells whether they differ; `core` calls it by this name.
-///
-/// # Safety
-/// As C has it.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, count: usize) -> i32 {
-    // SAFETY: the caller's.
-    unsafe { memcmp(a, b, count) }
 }
 
 /// `man 3 strlen`: `CStr` asks for it.
