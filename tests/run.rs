@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 /// `ringside run --in MODEL` with these arguments. Signals that whoever started the tests ignores (a
 /// background job's, `nohup`'s) are not ignored here.
@@ -238,11 +239,40 @@ fn a_bare_machine_takes_two_mebibytes_beyond_the_guests_memory_at_most() {
         return;
     }
     let mut child = start_endless("vm");
-    let smaps = fs::read_to_string(format!("/proc/{}/smaps", child.id())).expect("it lives");
+    let waits = smaps(&child);
     drop(child.stdin.take());
     assert!(child.wait().expect("a child").success());
-    let guest = pss_kib(&smaps, |line| line.contains("/memfd:ringside-guest"));
-    let all = pss_kib(&smaps, |_| true);
+    assert_small("a guest that waits", &waits);
+
+    let mut child = command("vm", &["--", "attack", "loop"]);
+    let mut child = child.stdout(Stdio::null()).spawn().expect("ringside runs");
+    // It says nothing: it has settled when it has used more processor time than it takes to settle.
+    while ticks(&child) < 20 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let computes = smaps(&child);
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().expect("a child").code(), Some(128 + 15));
+    assert_small("a guest that computes", &computes);
+}
+
+fn smaps(child: &Child) -> String {
+    fs::read_to_string(format!("/proc/{}/smaps", child.id())).expect("it lives")
+}
+
+/// Processor time in ticks of 10 ms (`man 5 proc_pid_stat`, fields 14 and 15).
+fn ticks(child: &Child) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("it lives");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let number = |index: usize| fields[index].parse::<u64>().expect("a number");
+    number(11) + number(12)
+}
+
+#[track_caller]
+fn assert_small(which: &str, smaps: &str) {
+    let guest = pss_kib(smaps, |line| line.contains("/memfd:ringside-guest"));
+    let all = pss_kib(smaps, |_| true);
     assert!(
         guest > 0 && guest < 64 << 10,
         "{guest} KiB of guest memory are there"
@@ -251,7 +281,7 @@ fn a_bare_machine_takes_two_mebibytes_beyond_the_guests_memory_at_most() {
     let most = if cfg!(debug_assertions) { 16384 } else { 2048 };
     assert!(
         all - guest <= most,
-        "{} KiB beyond the guest's",
+        "{which}: {} KiB beyond the guest's",
         all - guest
     );
 }

@@ -66,7 +66,9 @@ impl Session {
         let terminal = openpty(None, None).expect("a terminal");
         let before = tcgetattr(&terminal.slave).expect("its mode");
         let end = || Stdio::from(terminal.slave.try_clone().expect("a descriptor"));
-        let ringside = Command::new(env!("CARGO_BIN_EXE_ringside"))
+        // Signals that whoever started the tests ignores (a background job's) are not ignored here.
+        let ringside = Command::new("env")
+            .args(["--default-signal", env!("CARGO_BIN_EXE_ringside")])
             .args(["vm", "boot", "--console", "--quiet"])
             .arg(kernel)
             .stdin(end())

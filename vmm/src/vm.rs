@@ -133,6 +133,7 @@ pub struct Vm {
     buses: Buses,
     unclaimed: Unclaimed,
     control: VmControl,
+    settled: Option<Duration>,
 }
 
 impl Vm {
@@ -193,6 +194,7 @@ impl Vm {
             memory,
             buses,
             unclaimed,
+            settled: None,
             control: VmControl::default(),
         }
     }
@@ -210,6 +212,13 @@ impl Vm {
     /// The machine as KVM knows it: its slots and the log of written pages.
     pub fn machine(&self) -> &VmHandle {
         &self.handle
+    }
+
+    /// Has the process let go of its own code and constants once the guest has run for `time`
+    /// ([`forget_set_up`](crate::sys::code::forget_set_up)): for a process that is one machine and nothing
+    /// else.
+    pub fn settle_after(&mut self, time: Duration) {
+        self.settled = Some(time);
     }
 
     /// The handle by which other threads pause and stop this machine.
@@ -241,6 +250,7 @@ impl Vm {
             unclaimed: self.unclaimed,
             memory: &self.memory,
             limits,
+            settled: self.settled,
             control: &self.control,
             vcpus: self.vcpus.len(),
             exits: AtomicU64::new(0),

@@ -66,6 +66,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// Guest memory where nothing else is asked for.
 const DEFAULT_MEMORY: &str = "64M";
 
+/// A guest that has run so long is not one that only starts.
+const SETTLED: Duration = Duration::from_millis(50);
+
 /// Which guest, and how far it may go.
 #[derive(clap::Args)]
 struct GuestArgs {
@@ -146,7 +149,10 @@ fn machine(
 ) -> Result<Vm, Failure> {
     let kvm = Kvm::open().map_err(Failure::of_run)?;
     signal::watch(&signal::ENDING).map_err(Failure::of_run)?;
-    Vm::new(&kvm, memory_bytes, image, arguments, streams).map_err(Failure::of_run)
+    let vm = Vm::new(&kvm, memory_bytes, image, arguments, streams);
+    let mut vm = vm.map_err(Failure::of_run)?;
+    vm.settle_after(SETTLED);
+    Ok(vm)
 }
 
 /// Runs `run --in vm`'s command: an embedded program's name is a bare guest, anything else a program of

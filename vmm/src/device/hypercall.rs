@@ -10,7 +10,7 @@ use crate::sys::{code, stream};
 use crate::trap::{Reply, Stop, Width};
 use ringside_abi::hypercall::{Number, RING_SLOTS, Request, Ring, errno};
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem::{self, offset_of};
+use std::mem::offset_of;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a guest's standard streams lead.
@@ -25,7 +25,7 @@ impl Streams {
     /// This process's own, unbuffered.
     pub fn inherit() -> Streams {
         Streams {
-            input: Box::new(Input { waited: false }),
+            input: Box::new(Input),
             output: Box::new(Output),
         }
     }
@@ -47,17 +47,12 @@ impl Streams {
 // Descriptors 0 and 1 without the standard library's buffers and locks: the guest's writes are buffered
 // already, and a read that a signal interrupts must come back.
 
-struct Input {
-    /// Whether the guest has waited for input before.
-    waited: bool,
-}
+struct Input;
 
 impl Read for Input {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         // Not before the guest's first instruction: it takes as long as a third of the set-up.
-        if !mem::replace(&mut self.waited, true) {
-            code::forget_set_up();
-        }
+        code::forget_set_up();
         stream::read_stdin(bytes)
     }
 }

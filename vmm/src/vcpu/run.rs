@@ -3,15 +3,15 @@
 use super::control::{VmControl, Wanted};
 use crate::device::Buses;
 use crate::memory::GuestMemory;
-use crate::sys::clock;
 use crate::sys::signal::{self, Alarm};
 use crate::sys::vcpu::Vcpu;
+use crate::sys::{clock, code};
 use crate::trap::{Exit, Observer, Reply, Report, Statistics, Stop, Tally, dispatch};
 use crate::vm::{End, Limits, Unclaimed, VmError};
 use kvm_bindings::kvm_regs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the vCPUs of a running machine have in common.
 pub(crate) struct Run<'a> {
@@ -22,6 +22,8 @@ pub(crate) struct Run<'a> {
     pub control: &'a VmControl,
     /// When the guest began.
     pub start: Instant,
+    /// After which time the guest runs, and what only its set-up needed is let go of.
+    pub settled: Option<Duration>,
     /// How many vCPUs run.
     pub vcpus: usize,
     /// Exits of all of them, where they are limited and several.
@@ -52,9 +54,12 @@ impl Run<'_> {
         let _interruptible = vcpu.interruptible();
         let entered = self.control.enter();
         let alarm = self.limits.time.map(Alarm::after).transpose();
-        let left = match alarm {
-            Ok(_alarm) => self.cycle(vcpu, observer, &mut tally, || entered.pause()),
-            Err(error) => Err(VmError::Timer(error)),
+        let settling = self.settled.map(Alarm::after).transpose();
+        let left = match (alarm, settling) {
+            (Ok(_alarm), Ok(settling)) => {
+                self.cycle(vcpu, observer, &mut tally, settling, || entered.pause())
+            }
+            (Err(error), _) | (_, Err(error)) => Err(VmError::Timer(error)),
         };
         let left = match left {
             // The first one's end is the machine's.
@@ -71,6 +76,7 @@ impl Run<'_> {
         vcpu: &mut Vcpu,
         observer: &mut O,
         tally: &mut Tally,
+        mut settling: Option<Alarm>,
         pause: impl Fn(),
     ) -> Result<Left, VmError> {
         let mut exits = 0;
@@ -92,6 +98,13 @@ impl Run<'_> {
                 }
             }
             exit = vcpu.run().map_err(VmError::Run)?;
+            // No exit of the guest's, and not counted as one.
+            if exit == Exit::Interrupted && settling.take().is_some() {
+                code::forget_set_up();
+                vcpu.clear_interruption();
+                resumed = clock::ticks();
+                continue;
+            }
             let exited = clock::ticks();
             let stop = self.handle(vcpu, exit, observer);
             let handled = clock::ticks();
