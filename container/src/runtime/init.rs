@@ -1,29 +1,26 @@
 //! A bundle's first process, and any that joins it by `exec`: takes its steps of the plan, and then
 //! *becomes* the program, so that the program is PID 1 (`runtime.md`, "create" and "start").
 //!
-//! The command that clones it has one thread, so the copy may allocate.
+//! The command that clones it has one thread, so the copy may allocate. Its parts: the root that it enters
+//! (`rootfs`), its terminal, what it may do (`rights`), and the program that it becomes.
 
-use std::ffi::{CStr, CString, OsStr};
-use std::io::IoSlice;
+mod program;
+mod rights;
+mod rootfs;
+mod terminal;
+
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nix::sys::stat::{Mode, fchmod, umask};
-use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
-use nix::unistd::{
-    AccessFlags, Gid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, faccessat, fchdir,
-    fchown, pivot_root, setgroups, setresgid, setresuid, setsid,
-};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, pivot_root, setresgid, setresuid, setsid};
+
+pub use rootfs::group_name;
 
 use super::{home, hooks, root};
 use crate::cgroup::Entrance;
@@ -38,6 +35,7 @@ use crate::process::streams::Streams;
 use crate::process::{plain, steps};
 use crate::spec::Spec;
 use crate::sys::{self, Clone3, Program, SchedulerAttributes, SpawnError};
+use rights::{become_user, change_directory, set_affinity, write_file};
 
 /// What init has from the runtime.
 pub struct Inheritance<'a> {
@@ -417,128 +415,6 @@ impl Init<'_> {
         sys::close_range(first, u32::MAX)
     }
 
-    fn open_root(&mut self, path: &CStr, propagation: Option<MsFlags>) -> Result<(), Errno> {
-        if let Some(propagation) = propagation {
-            mount(
-                None::<&CStr>,
-                c"/",
-                None::<&CStr>,
-                propagation,
-                None::<&CStr>,
-            )?;
-        }
-        // `pivot_root` takes no root below a shared mount (`man 2 pivot_root`).
-        if propagation.is_some_and(|it| it.contains(MsFlags::MS_SHARED)) {
-            mount(
-                None::<&CStr>,
-                c"/",
-                None::<&CStr>,
-                MsFlags::MS_SLAVE | MsFlags::MS_REC,
-                None::<&CStr>,
-            )?;
-        }
-        mount(
-            Some(path),
-            path,
-            None::<&CStr>,
-            MsFlags::MS_BIND | MsFlags::MS_REC,
-            None::<&CStr>,
-        )?;
-        mount(
-            None::<&CStr>,
-            path,
-            None::<&CStr>,
-            MsFlags::MS_PRIVATE,
-            None::<&CStr>,
-        )?;
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        self.root = Some(open(path, flags, Mode::empty())?);
-        self.root_path = Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())));
-        Ok(())
-    }
-
-    /// Lets go of what the root was made with.
-    fn leave_host(&mut self) {
-        (self.root, self.empty) = (None, None);
-        for taken in self.inheritance.detached.iter().flatten() {
-            if let Ok(number) = u32::try_from(taken.as_raw_fd()) {
-                let _ = sys::close_range(number, number);
-            }
-        }
-    }
-
-    /// Takes the host's /proc and /sys out of sight: a root that is moved leaves the mounts below it,
-    /// and the kernel lets a process mount again what it can see.
-    fn hide_kernel_files(&self) -> Result<(), Errno> {
-        let root = self.root_path.as_ref().ok_or(Errno::EBADF)?;
-        let table = crate::mount::table::read().map_err(|_| Errno::EIO)?;
-        let is_kernels = |kind: &str| matches!(kind, "proc" | "sysfs");
-        let found = table
-            .iter()
-            .filter(|it| is_kernels(&it.kind) && !it.point.starts_with(root));
-        for mount_point in found.map(|it| &it.point) {
-            let none = None::<&CStr>;
-            let flags = MsFlags::MS_SLAVE | MsFlags::MS_REC;
-            match mount(none, mount_point, none, flags, none) {
-                // One below it was there before, and is gone with it.
-                Err(Errno::EINVAL | Errno::ENOENT) => continue,
-                other => other?,
-            }
-            if umount2(mount_point, MntFlags::MNT_DETACH).is_err() {
-                let kind = Some(c"tmpfs");
-                mount(kind, mount_point, kind, MsFlags::empty(), none)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// In version 2 one mount; in version 1 a directory for each hierarchy, with a link for each other
-    /// name that it goes by.
-    fn mount_groups(&self, target: &CStr, is_read_only: bool) -> Result<(), Errno> {
-        let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        let read_only = if is_read_only {
-            MsFlags::MS_RDONLY
-        } else {
-            MsFlags::empty()
-        };
-        let named = |target: Vec<u8>| MountIn::at(text(target));
-        let root = self.root()?;
-        if self.inheritance.is_unified {
-            let whole = MountIn {
-                source: Some(c"cgroup".into()),
-                kind: Some(c"cgroup2".into()),
-                flags: quiet | read_only,
-                ..named(target.to_bytes().into())
-            };
-            return root::mount_in(root, &whole, None);
-        }
-        let directory = MountIn {
-            source: Some(c"tmpfs".into()),
-            kind: Some(c"tmpfs".into()),
-            flags: quiet,
-            data: Some(c"mode=755".into()),
-            ..named(target.to_bytes().into())
-        };
-        root::mount_in(root, &directory, None)?;
-        for (name, path) in self.inheritance.groups {
-            let bind = MountIn {
-                source: Some(text(path.as_os_str().as_bytes())),
-                flags: MsFlags::MS_BIND | quiet | read_only,
-                ..named([target.to_bytes(), b"/", name.as_bytes()].concat())
-            };
-            root::mount_in(root, &bind, None)?;
-            for other in name.split(',').filter(|other| other != name) {
-                let link = text([target.to_bytes(), b"/", other.as_bytes()].concat());
-                root::link(root, &link, &text(name.as_str()))?;
-            }
-        }
-        if is_read_only {
-            let mounted = root::resolve(root, target, root::Make::Nothing)?;
-            sys::set_mount_attributes(mounted.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)?;
-        }
-        Ok(())
-    }
-
     fn run_hooks(&mut self, kind: HookKind) -> Result<(), Errno> {
         let hooks = &self.inheritance.spec.hooks;
         let plan = self.inheritance.plan;
@@ -565,168 +441,12 @@ impl Init<'_> {
         })
     }
 
-    /// The terminal is opened in the container's devpts, and everything about it is done by descriptors.
-    fn take_terminal(
-        &mut self,
-        owner: u32,
-        size: Option<(u16, u16)>,
-        is_relayed: bool,
-    ) -> Result<(), Errno> {
-        let flags = libc::O_RDWR | libc::O_NOCTTY;
-        let master = match &self.root {
-            Some(root) => sys::open_in_root(root.as_fd(), c"/dev/pts/ptmx", flags, 0)?,
-            None => open(
-                c"/dev/pts/ptmx",
-                OFlag::from_bits_retain(flags) | OFlag::O_CLOEXEC,
-                Mode::empty(),
-            )?,
-        };
-        let file_system = nix::sys::statfs::fstatfs(&master)?.filesystem_type();
-        if file_system.0 != 0x1cd1 {
-            return Err(Errno::ENOTTY);
-        }
-        let terminal = sys::terminal_peer(master.as_fd())?;
-        let _ = fchown(&terminal, Some(Uid::from_raw(owner)), None);
-        let _ = fchmod(&terminal, Mode::from_bits_truncate(0o620));
-        // Whoever reads the copy knows how its own lines end.
-        if is_relayed {
-            let mut settings = tcgetattr(&master)?;
-            settings.output_flags.remove(OutputFlags::ONLCR);
-            tcsetattr(&master, SetArg::TCSANOW, &settings)?;
-        }
-        if let Some(size) = size {
-            sys::set_terminal_size(master.as_fd(), size)?;
-        }
-        if let Some(root) = &self.root {
-            let console = root::resolve(root.as_fd(), c"/dev/console", root::Make::File)?;
-            let (from, to) = (
-                root::by_descriptor(terminal.as_fd()),
-                root::by_descriptor(console.as_fd()),
-            );
-            mount(
-                Some(from.as_c_str()),
-                to.as_c_str(),
-                None::<&CStr>,
-                MsFlags::MS_BIND,
-                None::<&CStr>,
-            )?;
-        }
-        let console = self.inheritance.console.ok_or(Errno::EBADF)?;
-        let name = b"/dev/ptmx";
-        let descriptors = [master.as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        sendmsg::<()>(
-            console.as_raw_fd(),
-            &[IoSlice::new(name)],
-            &rights,
-            MsgFlags::empty(),
-            None,
-        )?;
-        sys::control_terminal(terminal.as_fd())?;
-        self.terminal = Some(terminal);
-        let terminal = self.terminal.as_ref().ok_or(Errno::EBADF)?;
-        dup2_stdin(terminal)?;
-        dup2_stdout(terminal)?;
-        // The last one: until here, failures could be written to it.
-        dup2_stderr(terminal)
-    }
-
     /// Has the runtime, or who starts the container, fetch the listener, and waits until that is done.
     fn pass_on(&self, listener: &OwnedFd) -> Result<(), Errno> {
         let descriptor = listener.as_raw_fd();
         let whom = steps::Init::listener(self);
         Report::Listener { descriptor }.send(whom);
         await_byte(whom).map(drop)
-    }
-
-    /// Tells the runtime that all is ready, and waits until somebody says "go": whoever only asks
-    /// whether we wait hangs up without a word.
-    fn await_start(&mut self) -> Result<(), Errno> {
-        let listener = self.inheritance.listener.ok_or(Errno::EBADF)?;
-        self.find_program()?;
-        prctl::set_pdeathsig(None)?;
-        // The first process of a PID namespace ends by no signal that it does not ask for.
-        let ending = SigSet::from_iter([
-            Signal::SIGHUP,
-            Signal::SIGINT,
-            Signal::SIGQUIT,
-            Signal::SIGTERM,
-            Signal::SIGUSR1,
-            Signal::SIGUSR2,
-            Signal::SIGALRM,
-        ]);
-        ending.thread_block()?;
-        let signals = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
-        Report::Started.send(self.inheritance.channel);
-        loop {
-            let mut ready = [
-                PollFd::new(listener, PollFlags::POLLIN),
-                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut ready, PollTimeout::NONE) {
-                Ok(_) => {}
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(errno),
-            }
-            if ready[1].revents().is_some_and(|it| !it.is_empty()) {
-                let signal = signals.read_signal()?.map_or(0, |it| it.ssi_signo as i32);
-                std::process::exit(128 + signal);
-            }
-            let caller = match nix::sys::socket::accept4(
-                listener.as_raw_fd(),
-                nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-            ) {
-                Ok(fd) => sys::own(fd),
-                Err(Errno::EINTR | Errno::ECONNABORTED) => continue,
-                Err(errno) => return Err(errno),
-            };
-            if let Ok(word) = await_byte(caller.as_fd()) {
-                self.tells_steps = word == GO_ON_AND_TELL;
-                self.start = Some(caller);
-                return Ok(());
-            }
-        }
-    }
-
-    /// Callers expect `create`, not `start`, to tell them that there is no such program.
-    fn find_program(&mut self) -> Result<(), Errno> {
-        let mut verdict = SpawnError {
-            candidate: 0,
-            errno: Errno::ENOENT,
-        };
-        for (candidate, path) in self.inheritance.program.candidates().iter().enumerate() {
-            let path = path.as_c_str();
-            let errno = match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
-                Ok(()) => match nix::sys::stat::stat(path) {
-                    Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFREG => return Ok(()),
-                    Ok(_) => Errno::EACCES,
-                    Err(errno) => errno,
-                },
-                Err(errno) => errno,
-            };
-            if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
-                verdict = SpawnError { candidate, errno };
-            }
-        }
-        self.not_executed = Some(verdict);
-        Err(verdict.errno)
-    }
-
-    fn execute(&mut self) -> Result<(), Errno> {
-        if self.start.is_none() {
-            prctl::set_pdeathsig(None)?;
-        }
-        sys::default_signals();
-        let with_home = self.environment.take().map(|environment| {
-            let plan = self.inheritance.plan;
-            Program::new(plan.candidates.clone(), plan.arguments.clone(), environment)
-        });
-        let failure = with_home
-            .as_ref()
-            .unwrap_or(self.inheritance.program)
-            .execute();
-        self.not_executed = Some(failure);
-        Err(failure.errno)
     }
 }
 
@@ -740,63 +460,4 @@ fn await_byte(channel: BorrowedFd<'_>) -> Result<u8, Errno> {
             Err(errno) => return Err(errno),
         }
     }
-}
-
-/// Writes a parameter of the kernel's, and makes sure that it is the kernel who reads it.
-fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), Errno> {
-    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    if path.to_bytes().starts_with(b"/proc/") && !root::is_proc(file.as_fd())? {
-        return Err(Errno::EXDEV);
-    }
-    nix::unistd::write(&file, bytes).map(drop)
-}
-
-/// The processors of a list, or all that there are: the kernel leaves out those that the cgroup lacks.
-fn set_affinity(processors: Option<&[usize]>) -> Result<(), Errno> {
-    let mut set = nix::sched::CpuSet::new();
-    match processors {
-        Some(list) => list.iter().try_for_each(|it| set.set(*it))?,
-        None => (0..nix::sched::CpuSet::count()).try_for_each(|it| set.set(it))?,
-    }
-    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
-}
-
-fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), Errno> {
-    prctl::set_keepcaps(true)?;
-    if let Some(groups) = groups {
-        let list: Vec<_> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
-        match setgroups(&list) {
-            // A user namespace in which `setgroups` is denied has no more groups to lose.
-            Err(Errno::EPERM) if list.is_empty() => {}
-            other => other?,
-        }
-    }
-    let (gid, uid) = (Gid::from_raw(gid), Uid::from_raw(uid));
-    setresgid(gid, gid, gid)?;
-    setresuid(uid, uid, uid)?;
-    prctl::set_keepcaps(false)?;
-    // Another user's process has an empty effective set; what follows needs it.
-    if !uid.is_root() {
-        sys::restore_effective()?;
-    }
-    Ok(())
-}
-
-/// Goes there, and makes sure that "there" is in the root: a directory of the host's that some
-/// descriptor still leads to has no path (`man 2 getcwd`).
-fn change_directory(path: &CStr) -> Result<(), Errno> {
-    chdir(path)?;
-    match nix::unistd::getcwd() {
-        Ok(here) if here.as_os_str().as_bytes().starts_with(b"/") => Ok(()),
-        _ => Err(Errno::EXDEV),
-    }
-}
-
-/// A name for the directory of a cgroup in the container: that of its hierarchy's mount point.
-pub fn group_name(mount_point: &std::path::Path) -> String {
-    mount_point
-        .file_name()
-        .unwrap_or(OsStr::new("cgroup"))
-        .to_string_lossy()
-        .into_owned()
 }
