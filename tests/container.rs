@@ -260,3 +260,24 @@ fn a_plan_is_told_without_doing_any_of_it() {
     }
     ring.is_gone();
 }
+
+#[test]
+fn an_ordinary_user_is_told_what_needs_root() {
+    let Some(ring) = Ring::new() else { return };
+    let folder = ring.directory.path();
+    let program = folder.join("ringside");
+    // By another process: a program that is open for writing in one that forks cannot be executed.
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_ringside")).arg(&program);
+    assert!(copy.status().expect("cp runs").success());
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder, everybody).expect("it is ours");
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    nobody.arg(&program).args(["container", "--root"]);
+    nobody.arg(folder.join("none")).args(["run", "--", "true"]);
+    let output = nobody.output().expect("setpriv runs");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("run as root"), "{said}");
+}

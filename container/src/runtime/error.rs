@@ -15,6 +15,11 @@ pub enum Error {
     /// A name that is none.
     #[error("invalid container ID format: {0:?}; use letters, digits and _ + - .")]
     Id(String),
+    /// Its overlays' marks are `trusted.*` attributes, which only root sets (`man 7 xattr`).
+    #[error(
+        "a container on the host's own files needs root to be kept; run as root, give a bundle, or try `ringside run --in container`"
+    )]
+    HostFilesNeedRoot,
     /// The name is taken.
     #[error("container with given ID already exists: {0}; delete it or choose another name")]
     Exists(String),

@@ -46,9 +46,12 @@ impl HostBundle {
     /// Makes the bundle; gives its directory.
     ///
     /// # Errors
-    /// A directory that cannot be made, or a bundle that is there already.
+    /// [`Error::HostFilesNeedRoot`]; a directory that cannot be made, or a bundle that is there already.
     pub fn make(&self) -> Result<PathBuf, Error> {
         state::check_id(&self.id)?;
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Error::HostFilesNeedRoot);
+        }
         let bundle = self.bundles.join(&self.id);
         let failed = |path: &Path| {
             let path = path.to_owned();
