@@ -6,7 +6,7 @@ mod kernel;
 
 use kernel::{FORMATS, bzimage, vmlinux};
 use ringside_vmm::boot::linux::{Kernel, KernelCache, Protocol};
-use ringside_vmm::device::Backlog;
+use ringside_vmm::device::{Backlog, SharedOutput};
 use ringside_vmm::linux::{Config, LinuxMachine, LinuxMachineError, PROCESSORS_MAX, Software};
 use ringside_vmm::sys::kvm::Kvm;
 use ringside_vmm::trap::{Reason, Stop};
@@ -14,7 +14,6 @@ use ringside_vmm::vm::{End, Limits, Outcome};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 fn kvm() -> Option<Kvm> {
@@ -38,23 +37,6 @@ fn read(bytes: &[u8]) -> Kernel {
     Kernel::read(file(bytes), Path::new("the-kernel"), &KernelCache::off()).expect("a kernel")
 }
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Boots to the end; how that was, and what was on the console.
 #[expect(clippy::unwrap_in_result, reason = "the result is of what is tested")]
 fn boot(
@@ -62,12 +44,12 @@ fn boot(
     config: &Config,
     software: &Software<'_>,
 ) -> Result<(Outcome, String), LinuxMachineError> {
-    let captured = Captured::default();
-    let output = Backlog::new(captured.clone(), || false).expect("a thread");
+    let (output, captured) = SharedOutput::captured();
+    let output = Backlog::new(output, || false).expect("a thread");
     let machine = LinuxMachine::new(kvm, config, output.clone())?;
     let outcome = machine.boot(software)?.run(PATIENCE).expect("KVM runs it");
     output.finish();
-    let bytes = captured.0.lock().expect("no writer panics").clone();
+    let bytes = captured.lock().expect("no writer panics").clone();
     Ok((outcome, String::from_utf8(bytes).expect("text")))
 }
 

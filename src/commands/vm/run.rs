@@ -7,7 +7,7 @@ use crate::commands::Failure;
 use ringside_vmm::boot::Image;
 use ringside_vmm::device::Streams;
 use ringside_vmm::trap::recording::{Recorder, replay};
-use ringside_vmm::trap::{Entry, Reply, TrapLog, paging_of, trapped_instruction};
+use ringside_vmm::trap::{Entry, Reply, TrapLog, named_registers, paging_of, trapped_instruction};
 use ringside_vmm::vm::Vm;
 use rustc_demangle::demangle;
 use serde_json::{Value, json};
@@ -163,27 +163,7 @@ fn told(seen: u64, rows: &[Row]) -> String {
 
 impl Row {
     fn json(&self) -> Value {
-        let r = &self.entry.registers;
-        let registers = [
-            ("rax", r.rax),
-            ("rbx", r.rbx),
-            ("rcx", r.rcx),
-            ("rdx", r.rdx),
-            ("rsi", r.rsi),
-            ("rdi", r.rdi),
-            ("rsp", r.rsp),
-            ("rbp", r.rbp),
-            ("r8", r.r8),
-            ("r9", r.r9),
-            ("r10", r.r10),
-            ("r11", r.r11),
-            ("r12", r.r12),
-            ("r13", r.r13),
-            ("r14", r.r14),
-            ("r15", r.r15),
-            ("rip", r.rip),
-            ("rflags", r.rflags),
-        ];
+        let registers = named_registers(&self.entry.registers);
         let registers = registers.map(|(name, value)| (name, format!("{value:#x}")));
         json!({
             "number": self.entry.number,

@@ -11,7 +11,7 @@ use crate::trap::{Reply, Stop, Width};
 use ringside_abi::hypercall::{Number, RING_SLOTS, Request, Ring, errno};
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::offset_of;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Where a guest's standard streams lead.
 pub struct Streams {
@@ -32,8 +32,7 @@ impl Streams {
 
     /// No input, and output into a buffer that the returned handle shares.
     pub fn captured() -> (Streams, Arc<Mutex<Vec<u8>>>) {
-        let buffer = Arc::new(Mutex::new(Vec::new()));
-        let output = Captured(buffer.clone());
+        let (output, buffer) = SharedOutput::captured();
         (
             Streams {
                 input: Box::new(io::empty()),
@@ -62,21 +61,6 @@ struct Output;
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         stream::write_stdout(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

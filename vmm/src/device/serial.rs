@@ -54,6 +54,12 @@ impl SharedOutput {
     pub fn new(output: impl Write + Send + 'static) -> SharedOutput {
         SharedOutput(Arc::new(Mutex::new(output)))
     }
+
+    /// An output into a buffer, and that buffer.
+    pub fn captured() -> (SharedOutput, Arc<Mutex<Vec<u8>>>) {
+        let buffer = Arc::default();
+        (SharedOutput(Arc::clone(&buffer) as _), buffer)
+    }
 }
 
 impl Write for SharedOutput {

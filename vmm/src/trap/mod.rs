@@ -18,6 +18,6 @@ pub use dispatch::{Reply, Stop, dispatch};
 pub use exit::{Exit, Reason};
 pub use log::{Entry, TrapLog, trapped_instruction};
 pub use observer::Observer;
-pub use report::{Report, disassemble, paging_of};
+pub use report::{Report, disassemble, named_registers, paging_of};
 pub use statistics::{Statistics, Summary, Tally};
 pub use width::Width;

@@ -107,6 +107,31 @@ pub fn paging_of(system: &kvm_sregs) -> Option<Paging> {
     Paging::from_registers(registers, Processor::default()).ok()
 }
 
+/// The general registers, `rip` and `rflags` with their names, in the order of `struct kvm_regs`.
+pub fn named_registers(registers: &kvm_regs) -> [(&'static str, u64); 18] {
+    let r = registers;
+    [
+        ("rax", r.rax),
+        ("rbx", r.rbx),
+        ("rcx", r.rcx),
+        ("rdx", r.rdx),
+        ("rsi", r.rsi),
+        ("rdi", r.rdi),
+        ("rsp", r.rsp),
+        ("rbp", r.rbp),
+        ("r8", r.r8),
+        ("r9", r.r9),
+        ("r10", r.r10),
+        ("r11", r.r11),
+        ("r12", r.r12),
+        ("r13", r.r13),
+        ("r14", r.r14),
+        ("r15", r.r15),
+        ("rip", r.rip),
+        ("rflags", r.rflags),
+    ]
+}
+
 /// The first instruction in `code`, in Intel's notation; `None` if the bytes are none.
 pub fn disassemble(code: &[u8], rip: u64, long_mode: bool) -> Option<String> {
     let bits = if long_mode { 64 } else { 16 };
@@ -145,36 +170,16 @@ impl fmt::Display for Report {
             write!(f, " not readable: no memory is there")?;
         }
         writeln!(f)?;
-        let rows: [[(&str, u64); 4]; 5] = [
-            [
-                ("rax", r.rax),
-                ("rbx", r.rbx),
-                ("rcx", r.rcx),
-                ("rdx", r.rdx),
-            ],
-            [
-                ("rsi", r.rsi),
-                ("rdi", r.rdi),
-                ("rsp", r.rsp),
-                ("rbp", r.rbp),
-            ],
-            [("r8 ", r.r8), ("r9 ", r.r9), ("r10", r.r10), ("r11", r.r11)],
-            [
-                ("r12", r.r12),
-                ("r13", r.r13),
-                ("r14", r.r14),
-                ("r15", r.r15),
-            ],
-            [
-                ("cr0", s.cr0),
-                ("cr2", s.cr2),
-                ("cr3", s.cr3),
-                ("cr4", s.cr4),
-            ],
+        let general = &named_registers(r)[..16];
+        let control = [
+            ("cr0", s.cr0),
+            ("cr2", s.cr2),
+            ("cr3", s.cr3),
+            ("cr4", s.cr4),
         ];
-        for row in rows {
+        for row in general.chunks(4).chain([&control[..]]) {
             for (name, value) in row {
-                write!(f, "  {name} {value:#018x}")?;
+                write!(f, "  {name:<3} {value:#018x}")?;
             }
             writeln!(f)?;
         }
