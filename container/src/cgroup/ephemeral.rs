@@ -68,17 +68,15 @@ impl Ephemeral {
                 Err(error) => error,
             };
             tries += 1;
-            // Taken (another pid namespace has the same number), or swept away while it was made.
-            let again = matches!(
-                error.errno(),
-                None | Some(Errno::EEXIST | Errno::ENOENT | Errno::ENODEV)
-            ) && matches!(
-                error,
-                Error::Create { .. }
-                    | Error::Open { .. }
-                    | Error::Path { .. }
-                    | Error::Write { .. }
-            );
+            // Taken (another pid namespace has the same number), or swept away while it was made: what is
+            // open of a group that is gone says ENODEV.
+            let again = match &error {
+                Error::Path { .. } => true,
+                error => matches!(
+                    error.errno(),
+                    Some(Errno::EEXIST | Errno::ENOENT | Errno::ENODEV)
+                ),
+            };
             if !again || tries == NAMES {
                 return Err(error);
             }
