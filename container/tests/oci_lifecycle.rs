@@ -146,6 +146,28 @@ fn a_paused_container_stands_still_and_can_be_killed() {
     bundle.is_gone();
 }
 
+/// It listens for `start` and answers nobody: as many as ask get an answer all the same.
+#[test]
+fn a_container_that_was_paused_before_its_start_keeps_nobody_waiting() {
+    let Some(bundle) = Bundle::new("echo begun; sleep 1000", |_| {}) else {
+        return;
+    };
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    bundle.oci(&["pause", "ID"]).ok();
+    for _ in 0..20 {
+        assert_eq!(bundle.state("status"), "paused");
+    }
+    let refused = bundle.oci(&["start", "ID"]).failed();
+    assert!(refused.contains("in the paused state"), "{refused}");
+    assert_eq!(bundle.log(), "");
+    bundle.oci(&["resume", "ID"]).ok();
+    assert_eq!(bundle.state("status"), "created");
+    bundle.oci(&["start", "ID"]).ok();
+    assert_eq!(bundle.state("status"), "running");
+    bundle.oci(&["delete", "--force", "ID"]).ok();
+    bundle.is_gone();
+}
+
 #[test]
 fn exec_joins_namespaces_cgroup_and_rights() {
     let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {

@@ -24,7 +24,7 @@ pub enum Error {
     #[error("container with given ID already exists: {0}; delete it or choose another name")]
     Exists(String),
     /// There is no such container.
-    #[error("container does not exist: {0}")]
+    #[error("container does not exist: {0}; `list` names those that do")]
     NotFound(String),
     /// It is not in the state that the command needs.
     #[error("cannot {command} container {id} in the {status} state{remedy}")]

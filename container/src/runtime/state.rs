@@ -13,12 +13,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -270,9 +271,18 @@ impl Record {
     /// It stops listening when it becomes the program, and when it ends; so whether it lives is asked last,
     /// or one that ends meanwhile would be taken for the program.
     pub fn waiting(&self, directory: &Path) -> Option<(OwnedFd, bool)> {
-        let listens = connect(&directory.join("start")).is_ok();
+        let listens = listens(&directory.join("start"));
         Some((self.init()?, listens))
     }
+}
+
+/// Whether somebody listens at a path. An init that stands still answers nobody, and those who have asked
+/// fill its queue; so nobody waits there, and a full queue is an answer as well.
+fn listens(path: &Path) -> bool {
+    matches!(
+        call(path, SockFlag::SOCK_NONBLOCK),
+        Ok(_) | Err(Errno::EAGAIN)
+    )
 }
 
 /// Connects to a socket at a path of any length.
@@ -280,12 +290,15 @@ impl Record {
 /// # Errors
 /// `ECONNREFUSED` when nobody listens.
 pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-    use std::os::fd::AsRawFd;
+    call(path, SockFlag::empty())
+}
+
+fn call(path: &Path, flags: SockFlag) -> Result<OwnedFd, Errno> {
+    use nix::sys::socket::{connect, socket};
     let socket = socket(
         AddressFamily::Unix,
         SockType::SeqPacket,
-        SockFlag::SOCK_CLOEXEC,
+        SockFlag::SOCK_CLOEXEC | flags,
         None,
     )?;
     match UnixAddr::new(path) {
@@ -304,10 +317,7 @@ pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// The kernel's.
 pub fn listen(path: &Path) -> Result<OwnedFd, Errno> {
-    use nix::sys::socket::{
-        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
-    };
-    use std::os::fd::AsRawFd;
+    use nix::sys::socket::{Backlog, bind, listen, socket};
     let socket = socket(
         AddressFamily::Unix,
         SockType::SeqPacket,
