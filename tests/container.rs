@@ -190,6 +190,81 @@ fn a_container_in_the_background_can_be_looked_at_and_worked_with() {
     ring.is_gone();
 }
 
+/// Runs a command in a terminal, and types something once there is something to read; gives all that the
+/// terminal has shown.
+fn in_terminal(command: &Command, prompt: &str, typed: &str) -> String {
+    use std::io::{Read, Write};
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words
+        .map(|it| format!("'{}'", text(it.as_encoded_bytes())))
+        .collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &words.join(" "), "/dev/null"]);
+    let script = script.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut script = script.spawn().expect("script");
+    // Open until it has ended: the end of it would be typed as well.
+    let mut input = script.stdin.take().expect("a pipe");
+    let mut output = script.stdout.take().expect("a pipe");
+    let (mut shown, mut bytes) = (Vec::new(), [0; 4096]);
+    let mut has_typed = false;
+    while let Ok(count @ 1..) = output.read(&mut bytes) {
+        shown.extend(&bytes[..count]);
+        if !has_typed && text(&shown).contains(prompt) {
+            input.write_all(typed.as_bytes()).expect("it reads");
+            has_typed = true;
+        }
+    }
+    script.wait().expect("it ends");
+    text(&shown).replace('\r', "")
+}
+
+#[test]
+fn with_a_terminal_what_is_typed_arrives_and_without_one_signals_do() {
+    let Some(ring) = Ring::new() else { return };
+    let script = "tty; read line; echo got $line; exit 3";
+    let run = ring.command(&[
+        "run", "--quiet", "-it", "--name", "NAME", "sh", "-c", script,
+    ]);
+    let shown = in_terminal(&run, "/dev/pts/0", "something\n");
+    assert!(shown.contains("got something\n"), "{shown}");
+    ring.is_gone();
+
+    ring.ok(&["run", "--detach", "--name", "NAME", "sleep", "1000"]);
+    let script = "tty; trap \"echo caught; exit 4\" INT; echo ready; while :; do sleep 0.05; done";
+    let plain = ring.command(&["exec", "NAME", "sh", "-c", script]);
+    let shown = in_terminal(&plain, "ready", "\u{3}");
+    assert!(shown.contains("not a tty\n"), "{shown}");
+    assert!(shown.contains("caught\n"), "{shown}");
+    let options = ["exec", "-t", "-e", "A=b", "-w", "/usr", "-u", "7:8", "NAME"];
+    let script = "tty; echo $A $(pwd) $(id -u) $(id -g)";
+    let exec = ring.command(&[&options, &["sh", "-c", script][..]].concat());
+    let shown = in_terminal(&exec, "/dev/pts/0", "");
+    assert!(shown.contains("/dev/pts/0\nb /usr 7 8\n"), "{shown}");
+    ring.ok(&["delete", "--force", "NAME"]);
+    ring.is_gone();
+}
+
+#[test]
+fn exec_passes_input_on_and_tells_who_is_not_there() {
+    let Some(ring) = Ring::new() else { return };
+    ring.ok(&["run", "--detach", "--name", "NAME", "sleep", "1000"]);
+    // The command's own options are the command's.
+    let mut cat = ring.command(&["exec", "-i", "NAME", "cat", "-n"]);
+    let file = ring.directory.path().join("input");
+    std::fs::write(&file, "line\n").expect("it is ours");
+    cat.stdin(std::fs::File::open(file).expect("it is there"));
+    let output = cat.output().expect("it runs");
+    assert_eq!(text(&output.stdout), "     1\tline\n");
+    let nobody = ring.run(&["exec", "nobody", "true"]);
+    let error = text(&nobody.stderr);
+    assert!(
+        error.contains("does not exist: nobody; `list` names"),
+        "{error}"
+    );
+    ring.ok(&["delete", "--force", "NAME"]);
+    ring.is_gone();
+}
+
 #[test]
 fn inspect_shows_what_was_asked_for_beside_what_there_is() {
     let Some(ring) = Ring::new() else { return };

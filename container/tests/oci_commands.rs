@@ -448,3 +448,26 @@ fn an_ordinary_user_runs_the_rootless_configuration() {
         0
     );
 }
+
+#[test]
+fn a_mount_that_may_fail_is_left_out_where_its_source_is_not() {
+    let mounts = |options: serde_json::Value| {
+        Bundle::new("ls -d /tmp/there /tmp/gone", move |spec| {
+            let all = spec["mounts"].as_array_mut().unwrap();
+            all.push(json!({"destination": "/tmp/there", "type": "bind", "source": "/usr", "options": options}));
+            all.push(json!({"destination": "/tmp/gone", "type": "bind", "source": "/no/such", "options": options}));
+        })
+    };
+    let Some(bundle) = mounts(json!(["rbind", "nofail"])) else {
+        return;
+    };
+    let went = bundle.oci(&["run", "ID"]);
+    assert_eq!(went.out, "/tmp/there\n", "{}", went.err);
+    bundle.is_gone();
+    let Some(bundle) = mounts(json!(["rbind"])) else {
+        return;
+    };
+    let error = bundle.oci(&["run", "ID"]).failed();
+    assert!(error.contains("/no/such"), "{error}");
+    bundle.is_gone();
+}

@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 use super::executor::{Birth, Runtime};
 use super::plan::{self, Facts};
 use super::state::{self, Directory, Record, Status};
-use super::{Error, bundle, connect_console, status};
+use super::{Error, bundle, connect_console, foreground, status};
 use crate::Observer;
 use crate::cgroup::{Group, Layout, Limits, Stats};
 use crate::execute::take_steps;
 use crate::plan::Plan;
 use crate::process::status::ExitStatus;
 use crate::process::streams::Streams;
-use crate::process::supervise::{Blocked, until_readable};
 use crate::spec::{NamespaceKind, Spec};
 use crate::start::reap;
 use crate::sys::Cloned;
@@ -83,24 +82,31 @@ pub fn run(
     Prepared::new(what, false)?.make(what, console, Streams::default(), observer)
 }
 
-/// Makes a container, starts it, passes signals on until it has ended, and removes it. Gives how its program
-/// ended, and what it has used.
+/// Makes a container, starts it, and stays with it until it has ended: signals are passed on, and so is the
+/// caller's terminal if the container has one of its own and there is no socket for it. Gives what is left of
+/// it, and how its program ended.
 ///
 /// # Errors
-/// As [`create`], or when something of it cannot be removed.
-pub fn run_to_end(
+/// As [`create`], or the kernel's.
+pub fn run_attached(
     what: &Create,
     observer: &mut dyn Observer,
-) -> Result<(ExitStatus, Stats), Error> {
-    let _blocked = Blocked::new().map_err(Error::system("sigprocmask"))?;
-    let made = run(what, None, observer)?;
-    let group = status::group(&made.record);
+) -> Result<(Running, ExitStatus), Error> {
+    let sockets = match &what.console_socket {
+        Some(_) => None,
+        None => Some(foreground::sockets()?),
+    };
+    let (ours, theirs) = sockets.unzip();
+    let made = run(what, theirs, observer)?;
+    let has_terminal = made.spec.process.as_ref().is_some_and(|it| it.terminal);
+    let terminal = ours.filter(|_| has_terminal);
+    let terminal = terminal.map(|socket| foreground::receive(&socket));
+    let terminal = terminal.transpose().map_err(Error::system("recvmsg"))?;
     let running = made.unlock();
-    until_readable(running.pidfd(), running.pidfd()).map_err(Error::system("signalfd"))?;
+    foreground::relay(terminal.as_ref(), running.pidfd(), running.pid())
+        .map_err(Error::system("poll"))?;
     let ended = running.wait()?;
-    let used = group.and_then(|group| Ok(group.stats()?));
-    running.remove()?;
-    Ok((ended, used.unwrap_or_default()))
+    Ok((running, ended))
 }
 
 /// Makes a container and starts it, and leaves it to itself: it reads nothing and writes to `log`.
@@ -331,9 +337,13 @@ impl Waiting {
     fn open(root: &Path, id: &str) -> Result<Self, Error> {
         let directory = Directory::open(root, id)?;
         let record = directory.load()?;
-        let init = record
-            .init()
-            .ok_or_else(|| Error::not_created(id.into(), Status::Stopped))?;
+        let refused = |status| Error::not_created(id.into(), status);
+        let init = record.init().ok_or_else(|| refused(Status::Stopped))?;
+        // One that stands still would start when it goes on, and whoever waited for that would keep
+        // `resume` waiting.
+        if status::group(&record).is_ok_and(|group| status::is_frozen(&group)) {
+            return Err(refused(Status::Paused));
+        }
         let spec = Spec::read(&directory.path.join("config.json"))?;
         if spec.process.is_none() {
             return Err(crate::spec::Error::Missing {
@@ -390,7 +400,7 @@ pub fn wait(init: &Cloned) -> Result<ExitStatus, Error> {
 pub struct Running {
     init: Cloned,
     root: PathBuf,
-    id: String,
+    record: Record,
 }
 
 impl Made {
@@ -403,7 +413,7 @@ impl Made {
                 .parent()
                 .map(PathBuf::from)
                 .unwrap_or_default(),
-            id: self.record.id,
+            record: self.record,
             init: self.init,
         }
     }
@@ -428,11 +438,19 @@ impl Running {
         wait(&self.init)
     }
 
+    /// What it has used.
+    ///
+    /// # Errors
+    /// A cgroup that cannot be read.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        Ok(status::group(&self.record)?.stats()?)
+    }
+
     /// Removes what is left of it.
     ///
     /// # Errors
     /// When something cannot be removed; that somebody else did is no error.
     pub fn remove(self) -> Result<(), Error> {
-        super::status::delete(&self.root, &self.id, true, &mut ())
+        status::delete(&self.root, &self.record.id, true, &mut ())
     }
 }

@@ -10,13 +10,15 @@ use nix::errno::Errno;
 use super::executor::{Birth, Runtime};
 use super::init::group_name;
 use super::state::{Directory, Record};
-use super::{Error, connect_console, plan};
+use super::{Error, connect_console, foreground, plan};
 use crate::Observer;
 use crate::cgroup::{Group, Layout, Version};
 use crate::execute::take_steps;
 use crate::plan::Plan;
+use crate::process::status::ExitStatus;
 use crate::process::streams::Streams;
 use crate::spec::{Process, Spec};
+use crate::start::reap;
 use crate::sys::Cloned;
 
 /// What `exec` takes.
@@ -149,6 +151,25 @@ pub fn exec(
         }),
         other => other,
     }
+}
+
+/// Starts a process in a container, and stays with it until it has ended, as
+/// [`run_attached`](super::create::run_attached) does.
+///
+/// # Errors
+/// As [`exec`], or the kernel's.
+pub fn exec_attached(what: &Exec, observer: &mut dyn Observer) -> Result<ExitStatus, Error> {
+    let sockets = match &what.console_socket {
+        Some(_) => None,
+        None => Some(foreground::sockets()?),
+    };
+    let (ours, theirs) = sockets.unzip();
+    let child = exec(what, theirs, observer)?;
+    // A process without a terminal has closed its end unsaid.
+    let terminal = ours.and_then(|socket| foreground::receive(&socket).ok());
+    foreground::relay(terminal.as_ref(), child.pidfd.as_fd(), child.pid)
+        .map_err(Error::system("poll"))?;
+    Ok(reap(&child)?)
 }
 
 /// Whether a group could not be entered because it has groups below it.

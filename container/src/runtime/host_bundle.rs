@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::bundle::NO_FAIL;
 use super::{Error, default_spec, state};
 use crate::cgroup::{Controller, Layout, Version};
 use crate::config::Limits;
@@ -38,12 +39,14 @@ pub struct HostBundle {
     pub environment: Vec<String>,
     /// Where it starts.
     pub cwd: String,
+    /// Whether it gets a terminal.
+    pub terminal: bool,
     /// What it may use.
     pub limits: Limits,
 }
 
 impl HostBundle {
-    /// Makes the bundle; gives its directory.
+    /// Makes the bundle; gives its directory. What disappears from the host before it is mounted is left out.
     ///
     /// # Errors
     /// [`Error::HostFilesNeedRoot`]; a directory that cannot be made, or a bundle that is there already.
@@ -102,11 +105,11 @@ impl HostBundle {
                     make(&work, 0o700).map_err(failed(&work))?;
                     let option = |name: &str, path: &Path| format!("{name}={}", path.display());
                     mounts.push(json!({"destination": source, "type": "overlay", "source": "overlay",
-                        "options": [option("lowerdir", source), option("upperdir", &upper), option("workdir", &work)]}));
+                        "options": [option("lowerdir", source), option("upperdir", &upper), option("workdir", &work), NO_FAIL]}));
                 }
                 Way::Layer | Way::Bind => mounts
                     .push(json!({"destination": source, "type": "bind",
-                    "source": source, "options": ["rbind", "ro"]})),
+                    "source": source, "options": ["rbind", "ro", NO_FAIL]})),
             }
         }
         // The overlays keep what they have of it.
@@ -124,7 +127,7 @@ impl HostBundle {
         spec["root"] = json!({"path": "rootfs"});
         spec["hostname"] = "ringside".into();
         let process = &mut spec["process"];
-        process["terminal"] = false.into();
+        process["terminal"] = self.terminal.into();
         process["args"] = self.command.clone().into();
         process["env"] = self.environment.clone().into();
         process["cwd"] = self.cwd.clone().into();

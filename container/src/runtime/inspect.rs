@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::bundle::NO_FAIL;
 use super::{Error, status};
 use crate::namespace::Namespace;
 use crate::spec::{Capabilities, Spec, capability_names};
@@ -248,6 +249,10 @@ fn mounts(process: &Path, spec: &Spec) -> Result<Vec<Fact>, Error> {
         let kind = if is_bind { "bind" } else { mount.kind.as_str() };
         let point = mount.destination.trim_end_matches('/');
         let found = all.iter().rev().find(|it| it.point == point);
+        // Its source was not there, and that was to be no error.
+        if found.is_none() && mount.options.iter().any(|it| it == NO_FAIL) {
+            continue;
+        }
         let differs = found.is_none_or(|found| {
             let has = |flag: &&str| found.options.iter().any(|it| it == flag);
             // Version 1's groups are a tmpfs with a mount for each hierarchy.

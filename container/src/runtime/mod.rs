@@ -10,6 +10,7 @@ mod error;
 pub mod events;
 pub mod exec;
 mod executor;
+pub mod foreground;
 mod home;
 pub mod hooks;
 pub mod host_bundle;
@@ -31,11 +32,9 @@ pub use own_binary::protect as protect_own_binary;
 pub use rlimit::rlimit_number;
 pub use time::now;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-
-use crate::sys;
 
 /// Where containers are remembered unless told otherwise.
 pub fn default_root() -> PathBuf {
@@ -48,7 +47,7 @@ pub fn default_root() -> PathBuf {
 
 /// Takes a descriptor that has just been received and belongs to nobody else.
 pub fn own_descriptor(fd: RawFd) -> OwnedFd {
-    sys::own(fd)
+    crate::sys::own(fd)
 }
 
 /// Connects to the socket that a terminal is to be sent to.
@@ -58,16 +57,4 @@ fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
         path: path.into(),
         source,
     })
-}
-
-/// Gives one terminal the size of another; nothing when one is none.
-pub fn copy_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
-    if let Ok(size) = sys::terminal_size(from) {
-        let _ = sys::set_terminal_size(to, size);
-    }
-}
-
-/// Sends a signal to a process that may have ended.
-pub fn signal_process(process: BorrowedFd<'_>, signal: i32) {
-    let _ = sys::pidfd_send_signal(process.as_fd(), signal);
 }

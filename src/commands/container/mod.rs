@@ -1,6 +1,7 @@
 //! `ringside container`: containers that live on between commands, for people. It is the same runtime
 //! as `ringside-oci`, with the same memory of what there is.
 
+mod exec;
 mod inspect;
 mod list;
 mod run;
@@ -11,9 +12,8 @@ use super::{ExitCode, Failure};
 use clap::Subcommand;
 use ringside_container::Limits;
 use ringside_container::runtime::events::{self, Event};
-use ringside_container::runtime::exec::{self, Exec};
 use ringside_container::runtime::state::Status;
-use ringside_container::runtime::{create, default_root, status};
+use ringside_container::runtime::{default_root, status};
 use ringside_vmm::memory::size;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -40,14 +40,7 @@ enum Command {
     },
     /// List the processes of a container
     Ps(Name),
-    /// Run another command in a container
-    Exec {
-        #[command(flatten)]
-        name: Name,
-        /// The command and its arguments
-        #[arg(last = true, required = true)]
-        command: Vec<String>,
-    },
+    Exec(exec::Args),
     /// Ask a container to end, and kill it if it does not
     Stop {
         #[command(flatten)]
@@ -144,7 +137,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Run(args) => run::run(&root, args),
         Command::List { json } => list::containers(&root, *json),
         Command::Ps(it) => list::processes(&root, &it.name),
-        Command::Exec { name, command } => exec(root, &name.name, command),
+        Command::Exec(args) => exec::run(root, args),
         Command::Stop { name, time } => {
             done(status::stop(&root, &name.name, Duration::from_secs(*time)))
         }
@@ -184,17 +177,6 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-fn exec(root: PathBuf, name: &str, command: &[String]) -> Result<ExitCode, Failure> {
-    let what = Exec {
-        root,
-        id: name.into(),
-        args: command.to_vec(),
-        ..Exec::default()
-    };
-    let child = exec::exec(&what, None, &mut ()).map_err(Failure::of_runtime)?;
-    Ok(ExitCode::from(create::wait(&child)?.code()))
 }
 
 /// How a status is painted.

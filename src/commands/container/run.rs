@@ -27,6 +27,12 @@ pub struct Args {
     /// Leave it to itself in the background; `ringside container logs` has what it writes
     #[arg(short, long)]
     detach: bool,
+    /// Give it a terminal: this one, in the foreground
+    #[arg(short, long, conflicts_with = "detach")]
+    tty: bool,
+    /// For those used to it: standard input is passed on anyway
+    #[arg(short, long)]
+    interactive: bool,
     /// Say nothing of what it used
     #[arg(short, long)]
     quiet: bool,
@@ -35,7 +41,7 @@ pub struct Args {
     #[command(flatten)]
     explain: explain::Args,
     /// The command and its arguments; a bundle has its own unless told
-    #[arg(last = true, required_unless_present = "bundle")]
+    #[arg(trailing_var_arg = true, required_unless_present = "bundle")]
     command: Vec<String>,
 }
 
@@ -106,6 +112,7 @@ fn prepare(root: &Path, name: &str, args: &Args) -> Result<Create, Failure> {
                 .ok()
                 .and_then(|it| text(it.into()))
                 .unwrap_or_else(|| "/".into()),
+            terminal: args.tty,
             limits,
         }
         .make()
@@ -119,8 +126,8 @@ fn prepare(root: &Path, name: &str, args: &Args) -> Result<Create, Failure> {
     if !args.command.is_empty() {
         spec["process"]["args"] = args.command.clone().into();
     }
-    if args.detach {
-        spec["process"]["terminal"] = false.into();
+    if args.tty || args.detach {
+        spec["process"]["terminal"] = args.tty.into();
     }
     host_bundle::limit(&mut spec, &limits).map_err(Failure::of_runtime)?;
     let own = bundles(root).join(name);
@@ -148,9 +155,11 @@ fn prepared(what: &Create, args: &Args) -> Result<ExitCode, Failure> {
         print(format_args!("{}\n", what.id))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (status, used) = create::run_to_end(what, observer).map_err(Failure::of_runtime)?;
-    if !args.quiet {
+    let (left, ended) = create::run_attached(what, observer).map_err(Failure::of_runtime)?;
+    let used = left.stats();
+    left.remove()?;
+    if let (false, Ok(used)) = (args.quiet, used) {
         super::super::vm::style::eprint(usage::report(&used));
     }
-    Ok(ExitCode::from(status.code()))
+    Ok(ExitCode::from(ended.code()))
 }

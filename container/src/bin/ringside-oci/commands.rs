@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,11 +11,11 @@ use ringside_container::plan::Plan;
 use ringside_container::runtime::create::{self, Create};
 use ringside_container::runtime::events::{self, Event};
 use ringside_container::runtime::exec::{self, Exec};
-use ringside_container::runtime::{self, status};
+use ringside_container::runtime::{self, foreground, status};
 use serde_json::Value;
 
 use crate::arguments::{Explain, Global, Known, Parsed, parse};
-use crate::{help, terminal, update};
+use crate::{help, update};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +32,6 @@ pub enum Error {
     /// While printing.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),
-    /// While relaying the terminal.
-    #[error("terminal: {0}")]
-    Terminal(#[from] nix::Error),
 }
 
 impl Error {
@@ -278,31 +274,17 @@ fn creation(global: &Global, parsed: &Parsed) -> Result<Create, Error> {
 }
 
 fn run_container(what: &Create, parsed: &Parsed, observer: &mut dyn Observer) -> Result<u8, Error> {
-    let is_detached = parsed.has("detach");
-    let sockets = (what.console_socket.is_none() && !is_detached)
-        .then(terminal::sockets)
-        .transpose()?;
-    let (ours, theirs) = sockets.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
-    if !is_detached && !parsed.has("no-subreaper") {
-        terminal::adopt_orphans()?;
+    if parsed.has("detach") {
+        return Ok(create::run(what, None, observer).map(|_| 0)?);
     }
-    let made = create::run(what, theirs, observer)?;
-    if is_detached {
-        return Ok(0);
+    if !parsed.has("no-subreaper") {
+        foreground::adopt_orphans()?;
     }
-    let has_terminal =
-        what.console_socket.is_none() && made.spec.process.as_ref().is_some_and(|it| it.terminal);
-    let master = ours
-        .filter(|_| has_terminal)
-        .map(|socket| terminal::receive(&socket))
-        .transpose()?;
-    let made = made.unlock();
-    terminal::relay(master.as_ref(), made.pidfd(), made.pid())?;
-    let code = made.wait()?.code();
+    let (left, ended) = create::run_attached(what, observer)?;
     if !parsed.has("keep") {
-        made.remove()?;
+        left.remove()?;
     }
-    Ok(code)
+    Ok(ended.code())
 }
 
 fn execution(root: &Path, rest: &[String]) -> Result<(Exec, Foreground), Error> {
@@ -365,22 +347,16 @@ struct Foreground {
 }
 
 fn exec_process(what: &Exec, how: Foreground, observer: &mut dyn Observer) -> Result<u8, Error> {
-    let is_detached = how.is_detached;
-    let sockets = (what.console_socket.is_none() && !is_detached)
-        .then(terminal::sockets)
-        .transpose()?;
-    let (ours, theirs) = sockets.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
-    if !is_detached && how.adopts_orphans {
-        terminal::adopt_orphans()?;
+    if how.is_detached {
+        return exec::exec(what, None, observer)
+            .map(|_| 0)
+            .map_err(Error::Exec);
     }
-    let child = exec::exec(what, theirs, observer).map_err(Error::Exec)?;
-    if is_detached {
-        return Ok(0);
+    if how.adopts_orphans {
+        foreground::adopt_orphans()?;
     }
-    // A process without a terminal has closed its end unsaid.
-    let master = ours.and_then(|socket| terminal::receive(&socket).ok());
-    terminal::relay(master.as_ref(), child.pidfd.as_fd(), child.pid)?;
-    Ok(create::wait(&child)?.code())
+    let ended = exec::exec_attached(what, observer).map_err(Error::Exec)?;
+    Ok(ended.code())
 }
 
 /// What `state` and `list` print, in the order in which callers expect it.

@@ -7,7 +7,6 @@ mod commands;
 mod help;
 #[cfg(not(test))]
 mod sys;
-mod terminal;
 mod update;
 
 /// What `sys` runs as the program.

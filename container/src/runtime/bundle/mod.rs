@@ -9,7 +9,7 @@ pub mod process;
 pub mod seccomp;
 mod syscalls;
 
-pub use mounts::options as mount_options;
+pub use mounts::{NO_FAIL, options as mount_options};
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};

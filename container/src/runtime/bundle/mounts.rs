@@ -34,9 +34,13 @@ const LINKS: [(&str, &str); 4] = [
 /// `MS_LAZYTIME` of <linux/mount.h>.
 const LAZY_TIMES: MsFlags = MsFlags::from_bits_retain(1 << 25);
 
+/// A source that is not there is no error (`man 8 mount`).
+pub const NO_FAIL: &str = "nofail";
+
 /// Options that set or clear a flag of the mount: the name, whether it clears, the flag.
-const FLAGS: [(&str, bool, MsFlags); 35] = [
+const FLAGS: [(&str, bool, MsFlags); 36] = [
     ("defaults", false, MsFlags::empty()),
+    (NO_FAIL, false, MsFlags::empty()),
     ("bind", false, MsFlags::MS_BIND),
     ("rbind", false, MsFlags::MS_BIND.union(MsFlags::MS_REC)),
     ("ro", false, MsFlags::MS_RDONLY),
@@ -121,7 +125,9 @@ pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Er
         let field = format!("mounts[{index}]");
         let call = plan(mount, spec, bundle, &field, &mut detached)?;
         let what = format!("mount {}", mount.destination);
-        steps.push(oci(what, "the configuration has it", vec![call]).asked_by(field));
+        let step = oci(what, "the configuration has it", vec![call]).asked_by(field);
+        let may_lack = mount.options.iter().any(|it| it == NO_FAIL);
+        steps.push(if may_lack { if_there(step) } else { step });
     }
     // A /dev of the host's has its devices, and they are not to be touched.
     let dev = spec.mounts.iter().find(|mount| is_dev(mount));

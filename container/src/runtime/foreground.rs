@@ -1,4 +1,5 @@
-//! The caller's terminal while a container with one of its own runs in the foreground.
+//! A container's process in the foreground: the caller's terminal is joined to its own, signals are passed
+//! on, and its end is waited for. It has a session of its own, so what is typed reaches it from here only.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,18 +14,22 @@ use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcse
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use super::{Error, own_descriptor};
+use crate::sys;
+
 /// A pair of sockets: one for us, one over which the container sends its terminal.
-pub fn sockets() -> nix::Result<(OwnedFd, OwnedFd)> {
-    socketpair(
+pub(super) fn sockets() -> Result<(OwnedFd, OwnedFd), Error> {
+    let pair = socketpair(
         AddressFamily::Unix,
         SockType::Stream,
         None,
         SockFlag::SOCK_CLOEXEC,
-    )
+    );
+    pair.map_err(Error::system("socketpair"))
 }
 
 /// Receives a terminal.
-pub fn receive(socket: &OwnedFd) -> nix::Result<OwnedFd> {
+pub(super) fn receive(socket: &OwnedFd) -> nix::Result<OwnedFd> {
     let mut name = [0; 64];
     let mut space = nix::cmsg_space!([i32; 1]);
     let mut parts = [IoSliceMut::new(&mut name)];
@@ -38,7 +43,7 @@ pub fn receive(socket: &OwnedFd) -> nix::Result<OwnedFd> {
         if let ControlMessageOwned::ScmRights(descriptors) = part
             && let Some(fd) = descriptors.first()
         {
-            return Ok(ringside_container::runtime::own_descriptor(*fd));
+            return Ok(own_descriptor(*fd));
         }
     }
     Err(nix::Error::EBADMSG)
@@ -69,15 +74,19 @@ impl Drop for Raw {
     }
 }
 
-/// Copies between the caller's terminal and the container's until the container has ended, and passes
+/// Copies between the caller's terminal and the container's until the process has ended, and passes
 /// signals and changes of size on.
-pub fn relay(master: Option<&OwnedFd>, process: BorrowedFd<'_>, pid: Pid) -> nix::Result<()> {
+pub(super) fn relay(
+    master: Option<&OwnedFd>,
+    process: BorrowedFd<'_>,
+    pid: Pid,
+) -> nix::Result<()> {
     let set = SigSet::all();
     set.thread_block()?;
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let _raw = master.map(|_| Raw::new());
     if let Some(master) = master {
-        ringside_container::runtime::copy_size(std::io::stdin().as_fd(), master.as_fd());
+        copy_size(std::io::stdin().as_fd(), master.as_fd());
     }
     let (mut input_ends, mut output_ends) = (master.is_none(), master.is_none());
     let stdin = std::io::stdin();
@@ -114,11 +123,9 @@ pub fn relay(master: Option<&OwnedFd>, process: BorrowedFd<'_>, pid: Pid) -> nix
             while let Ok(Some(signal)) = signals.read_signal() {
                 match (signal.ssi_signo as i32, master) {
                     (libc::SIGCHLD, _) => bury(pid),
-                    (libc::SIGWINCH, Some(master)) => {
-                        ringside_container::runtime::copy_size(stdin.as_fd(), master.as_fd())
-                    }
+                    (libc::SIGWINCH, Some(master)) => copy_size(stdin.as_fd(), master.as_fd()),
                     (number, _) if Signal::try_from(number) == Ok(Signal::SIGURG) => {}
-                    (number, _) => ringside_container::runtime::signal_process(process, number),
+                    (number, _) => drop(sys::pidfd_send_signal(process, number)),
                 }
             }
         }
@@ -137,9 +144,20 @@ pub fn relay(master: Option<&OwnedFd>, process: BorrowedFd<'_>, pid: Pid) -> nix
     }
 }
 
+/// Gives one terminal the size of another; nothing when one is none.
+fn copy_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
+    if let Ok(size) = sys::terminal_size(from) {
+        let _ = sys::set_terminal_size(to, size);
+    }
+}
+
 /// Processes that lose their parent in a container without a PID namespace come to us.
-pub fn adopt_orphans() -> nix::Result<()> {
-    nix::sys::prctl::set_child_subreaper(true)
+///
+/// # Errors
+/// None that a current kernel gives.
+pub fn adopt_orphans() -> Result<(), Error> {
+    let set = nix::sys::prctl::set_child_subreaper(true);
+    set.map_err(Error::system("prctl"))
 }
 
 /// Waits for adopted processes that have ended; the container's own is waited for last.
