@@ -333,6 +333,33 @@ fn a_hook_that_fails_or_hangs_ends_the_container() {
 }
 
 #[test]
+fn a_hook_of_a_start_or_an_end_that_fails_keeps_none_of_the_others_back() {
+    let Some(bundle) = Bundle::new("true", |spec| {
+        let write = |name: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name} >> rootfs/hooks")]});
+        let fail = json!({"path": "/bin/false"});
+        spec["hooks"] = json!({
+            "poststart": [fail, write("poststart"), fail],
+            "poststop": [fail, write("poststop"), fail],
+        });
+    }) else {
+        return;
+    };
+    let went = bundle.oci(&["run", "ID"]);
+    assert_eq!(went.code, 0, "{}", went.err);
+    let hooks = std::fs::read_to_string(bundle.rootfs().join("hooks")).unwrap();
+    assert_eq!(hooks, "poststart\npoststop\n");
+    for hook in [
+        "poststart hook #0",
+        "poststart hook #2",
+        "poststop hook #0",
+        "poststop hook #2",
+    ] {
+        let warning = format!("warning: error running {hook}");
+        assert!(went.err.contains(&warning), "{hook}: {}", went.err);
+    }
+}
+
+#[test]
 fn a_runtime_killed_at_work_leaves_nothing_that_delete_cannot_remove() {
     for delay_us in (0..6000).step_by(300) {
         let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {

@@ -453,13 +453,14 @@ impl Runtime<'_> {
             HookKind::Poststop => (&hooks.poststop, Status::Stopped, true),
             HookKind::CreateContainer | HookKind::StartContainer => return Err(Errno::ENOSYS),
         };
-        match hooks::run(kind.name(), list, &self.state(status), None) {
-            Err(error) if is_advice => {
+        let state = self.state(status);
+        if is_advice {
+            for error in hooks::run_all(kind.name(), list, &state) {
                 eprintln!("warning: {error}");
-                Ok(())
             }
-            other => other.map_err(|error| self.refuse(error)),
+            return Ok(());
         }
+        hooks::run(kind.name(), list, &state, None).map_err(|error| self.refuse(error))
     }
 }
 

@@ -76,6 +76,16 @@ pub fn run(
     })
 }
 
+/// Runs every hook, whichever fail, as the hooks of a start and an end that have been (`runtime.md`,
+/// "Lifecycle": "the remaining hooks and lifecycle continue as if the hook had succeeded").
+pub fn run_all(kind: &'static str, hooks: &[Hook], state: &[u8]) -> Vec<Error> {
+    let failure = |(number, hook)| {
+        let why = run_one(hook, state, None).err()?;
+        Some(Error { kind, number, why })
+    };
+    hooks.iter().enumerate().filter_map(failure).collect()
+}
+
 fn run_one(hook: &Hook, state: &[u8], inherited: Option<&[CString]>) -> Result<(), Why> {
     let failed = |source| Why::Run {
         path: hook.path.clone(),
