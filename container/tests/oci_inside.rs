@@ -425,6 +425,19 @@ fn several_conditions_on_one_argument_are_alternatives() {
 }
 
 #[test]
+fn a_filter_may_forbid_to_ask_for_the_directory() {
+    for no_new_privileges in [false, true] {
+        let out = inside("readlink /proc/$$/cwd", |spec| {
+            spec["process"]["noNewPrivileges"] = no_new_privileges.into();
+            spec["process"]["cwd"] = "/tmp".into();
+            let rule = json!({"names": ["getcwd"], "action": "SCMP_ACT_ERRNO"});
+            spec["linux"]["seccomp"] = filter(json!([rule]));
+        });
+        assert!(out.is_none_or(|out| out == "/tmp\n"));
+    }
+}
+
+#[test]
 fn a_hook_without_an_environment_has_that_of_whoever_runs_it() {
     let hook = |script: &str, env: Value| {
         let mut hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});

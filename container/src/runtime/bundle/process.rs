@@ -98,6 +98,16 @@ pub fn steps(
         );
     }
     label::write(steps, process)?;
+    steps.push(
+        oci(
+            "go to its directory",
+            "before a filter forbids to ask whether that is in the root",
+            vec![OciCall::ChangeDirectory {
+                path: c(&process.cwd),
+            }],
+        )
+        .asked_by("process.cwd"),
+    );
     // Without no_new_privs only the privileged may load a filter, so it comes before the rights go; with
     // it, it comes last, and needs to allow nothing but `execve`.
     let filter = spec
@@ -185,9 +195,6 @@ fn confine(steps: &mut Vec<Step>, process: &Process) {
         mask: user.umask.unwrap_or(0o022),
     };
     let mut calls = vec![
-        Call::Oci(OciCall::ChangeDirectory {
-            path: c(&process.cwd),
-        }),
         umask,
         Call::Oci(OciCall::Bound {
             keep: bits(&sets.bounding),
