@@ -303,7 +303,7 @@ fn hooks_run_in_their_order_with_the_state() {
     assert_eq!(
         lines,
         [
-            "prestart creating",
+            "prestart created",
             "createRuntime creating",
             "createContainer creating",
             "startContainer created",

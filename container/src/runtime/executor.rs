@@ -447,7 +447,8 @@ impl Runtime<'_> {
         let Some(spec) = self.spec else { return Ok(()) };
         let hooks = &spec.hooks;
         let (list, status, is_advice) = match kind {
-            HookKind::Prestart => (&hooks.prestart, Status::Creating, false),
+            // The specification has these run when `start` is called: for them, all is there.
+            HookKind::Prestart => (&hooks.prestart, Status::Created, false),
             HookKind::CreateRuntime => (&hooks.create_runtime, Status::Creating, false),
             HookKind::Poststart => (&hooks.poststart, Status::Running, true),
             HookKind::Poststop => (&hooks.poststop, Status::Stopped, true),
