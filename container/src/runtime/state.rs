@@ -255,6 +255,19 @@ pub fn born(pid: i32) -> Option<u64> {
     (flags & IS_ENDING == 0).then_some(born)
 }
 
+/// Whether a process has a SIGKILL to die of, or is gone (`man 5 proc_pid_status`).
+pub fn is_killed(pid: i32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return true;
+    };
+    let pending = ["SigPnd:", "ShdPnd:"].map(|name| {
+        let set = status.lines().find_map(|line| line.strip_prefix(name));
+        set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+    });
+    let kill = 1 << (libc::SIGKILL - 1);
+    pending.iter().flatten().any(|set| set & kill != 0)
+}
+
 impl Record {
     /// A descriptor of init, if it lives.
     pub fn init(&self) -> Option<OwnedFd> {

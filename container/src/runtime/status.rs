@@ -268,7 +268,16 @@ pub fn pause(root: &Path, id: &str) -> Result<(), Error> {
     let directory = Directory::open(root, id)?;
     let record = directory.load()?;
     match status(&directory.path, &record) {
-        Status::Running | Status::Created => Ok(group(&record)?.freeze()?),
+        Status::Running | Status::Created => {
+            let group = group(&record)?;
+            group.freeze()?;
+            // Who has been killed and stands still would never die of it (version 1).
+            if state::is_killed(record.pid) {
+                group.thaw()?;
+                return Err(refuse("pause", id, Status::Stopped, "; it was killed"));
+            }
+            Ok(())
+        }
         status => Err(refuse(
             "pause",
             id,
