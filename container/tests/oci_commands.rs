@@ -270,10 +270,6 @@ fn options_come_before_and_after_the_name_and_unknown_ones_are_named() {
         (vec!["--rootless", "maybe", "list"], "--rootless"),
         (vec!["checkpoint", "ID"], "not supported"),
         (
-            vec!["update", "--kernel-memory", "1m", "ID"],
-            "linux.resources.memory.kernel",
-        ),
-        (
             vec!["update", "--l3-cache-schema", "x", "ID"],
             "l3-cache-schema",
         ),

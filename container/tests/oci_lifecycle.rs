@@ -421,6 +421,37 @@ fn a_filter_decides_calls_by_their_arguments() {
     }
 }
 
+/// As in every runtime, callers still give it.
+#[test]
+fn a_limit_of_the_kernels_own_memory_is_ignored_with_a_warning() {
+    let kernel = |spec: &mut serde_json::Value| {
+        spec["linux"]["resources"]["memory"] = json!({"kernel": 9});
+        spec["process"]["args"] = json!(["sh", "-c", FOREVER]);
+    };
+    let Some(bundle) = Bundle::new("", kernel) else {
+        return;
+    };
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    assert!(bundle.log().contains("ignoring"), "{}", bundle.log());
+    bundle.oci(&["start", "ID"]).ok();
+    let update = bundle.oci(&[
+        "update",
+        "--kernel-memory",
+        "1m",
+        "--pids-limit",
+        "99",
+        "ID",
+    ]);
+    let warning = "`linux.resources.memory.kernel`";
+    assert!(
+        update.code == 0 && update.err.contains(warning),
+        "{}",
+        update.err
+    );
+    bundle.oci(&["delete", "--force", "ID"]).ok();
+    bundle.is_gone();
+}
+
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let cases = [
@@ -434,11 +465,6 @@ fn what_is_not_supported_is_refused_by_name() {
             "/process/selinuxLabel",
             json!("label"),
             "process.selinuxLabel",
-        ),
-        (
-            "/linux/resources/memory",
-            json!({"kernel": 9}),
-            "linux.resources.memory.kernel",
         ),
     ];
     for (pointer, value, field) in cases {

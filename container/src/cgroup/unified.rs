@@ -21,8 +21,11 @@ pub(super) fn controllers(keys: &Unified) -> Controllers {
 }
 
 pub(super) fn validate(keys: &Unified) -> Result<()> {
-    for key in keys.keys() {
+    for (key, text) in keys {
         let fail = |why| Err(Error::invalid("unified key", format!("`{key}`"), why));
+        if text.contains('\0') {
+            return fail("its value has a NUL byte; remove it");
+        }
         if key.contains('/') || key.contains('\0') {
             return fail("it must be a file name (no slashes)");
         }

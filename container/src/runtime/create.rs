@@ -203,8 +203,8 @@ impl Prepared {
             }
         }
         let rootfs = absolute(&bundle::root(&spec, &bundle))?;
+        bundle::limits::warn(&spec.linux.resources);
         let limits: Limits = bundle::limits::limits(&spec.linux.resources)?;
-        limits.validate()?;
         let layout = Layout::detect()?;
         let plan = plan::create(&Facts {
             what,

@@ -324,6 +324,7 @@ pub fn update(root: &Path, id: &str, resources: &Resources) -> Result<(), Error>
     if record.init().is_none() {
         return Err(Error::NotRunning);
     }
+    limits::warn(resources);
     let limits = limits::limits(resources)?;
     if let Some(unit) = &record.scope {
         let version = systemd::version(&Layout::detect()?);

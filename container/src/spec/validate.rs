@@ -6,6 +6,7 @@ use super::{
     Device, Error, Hook, Hooks, IdMapping, Linux, Mount, NamespaceKind, Process, Seccomp, Spec,
 };
 use crate::config::HOSTNAME_MAX_BYTES;
+use crate::runtime::bundle::process::processors;
 
 /// The last minor version of the specification whose fields are known.
 const NEWEST_MINOR: u64 = 3;
@@ -242,6 +243,15 @@ impl Process {
                 ));
             }
         }
+        let affinity = self.exec_cpu_affinity.as_ref();
+        for (name, list) in affinity
+            .iter()
+            .flat_map(|it| [("initial", &it.initial), ("final", &it.last)])
+        {
+            if !list.is_empty() {
+                processors(&field(&format!("execCPUAffinity.{name}")), list)?;
+            }
+        }
         if self.user.umask.is_some_and(|umask| umask > 0o777) {
             return Err(Error::field(
                 field("user.umask"),
@@ -260,6 +270,12 @@ impl Mount {
         no_nul(&format!("{at}.type"), &self.kind)?;
         for (index, option) in self.options.iter().enumerate() {
             no_nul(&format!("{at}.options[{index}]"), option)?;
+        }
+        for (name, map) in [
+            ("uidMappings", &self.uid_mappings),
+            ("gidMappings", &self.gid_mappings),
+        ] {
+            mappings(&format!("{at}.{name}"), map)?;
         }
         if self.is_bind() && self.source.is_empty() {
             return Err(Error::Missing {
@@ -318,8 +334,10 @@ fn hooks(hooks: &Hooks) -> Result<(), Error> {
                 timeout,
             } = hook;
             absolute(&format!("{at}.path"), path)?;
-            for value in args.iter().chain(env.iter().flatten()) {
-                no_nul(&at, value)?;
+            for (name, list) in [("args", args), ("env", env.as_ref().unwrap_or(&Vec::new()))] {
+                for (index, value) in list.iter().enumerate() {
+                    no_nul(&format!("{at}.{name}[{index}]"), value)?;
+                }
             }
             if timeout.is_some_and(|seconds| seconds <= 0) {
                 return Err(Error::field(
@@ -380,33 +398,7 @@ fn users(linux: &Linux) -> Result<(), Error> {
             }
             _ => {}
         }
-        // `/proc/PID/uid_map` takes that many lines since Linux 4.15.
-        if map.len() > 340 {
-            return Err(Error::field(
-                field,
-                map.len(),
-                "the kernel takes 340 entries",
-            ));
-        }
-        for (
-            index,
-            IdMapping {
-                container_id,
-                host_id,
-                size,
-            },
-        ) in map.iter().enumerate()
-        {
-            let fits =
-                container_id.checked_add(*size).is_some() && host_id.checked_add(*size).is_some();
-            if *size == 0 || !fits {
-                return Err(Error::field(
-                    format!("{field}[{index}].size"),
-                    size,
-                    "give at least 1, and no more than there are numbers",
-                ));
-            }
-        }
+        mappings(&field, map)?;
     }
     let time = |it: &&super::NamespaceSpec| it.kind == NamespaceKind::Time && it.path.is_empty();
     for (clock, offset) in &linux.time_offsets {
@@ -426,6 +418,29 @@ fn users(linux: &Linux) -> Result<(), Error> {
                 field,
                 offset.secs,
                 "it needs a new namespace of type time",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// One map of users or groups.
+fn mappings(field: &str, map: &[IdMapping]) -> Result<(), Error> {
+    // `/proc/PID/uid_map` takes that many lines since Linux 4.15.
+    if map.len() > 340 {
+        return Err(Error::field(
+            field,
+            map.len(),
+            "the kernel takes 340 entries",
+        ));
+    }
+    for (index, it) in map.iter().enumerate() {
+        let fits = |first: u32| first.checked_add(it.size).is_some();
+        if it.size == 0 || !fits(it.container_id) || !fits(it.host_id) {
+            return Err(Error::field(
+                format!("{field}[{index}].size"),
+                it.size,
+                "give at least 1, and no more than there are numbers",
             ));
         }
     }
@@ -474,6 +489,7 @@ fn paths(linux: &Linux) -> Result<(), Error> {
 
 impl Seccomp {
     fn validate(&self) -> Result<(), Error> {
+        no_nul("linux.seccomp.listenerPath", &self.listener_path)?;
         for (index, rule) in self.syscalls.iter().enumerate() {
             let at = format!("linux.seccomp.syscalls[{index}]");
             if rule.names.is_empty() {

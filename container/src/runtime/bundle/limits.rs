@@ -1,5 +1,6 @@
 //! From `linux.resources` to limits of a cgroup.
 
+use super::limit_fields;
 use crate::cgroup::{
     BlockDevice, CpuWeight, DeviceAccess, DeviceKind, DeviceRule, IoRate, IoWeight, Limit, Limits,
     RdmaLimit, Throttle,
@@ -28,8 +29,14 @@ const ALLOWED: [(DeviceKind, Option<u32>, Option<u32>, DeviceAccess); 10] = {
 /// The limits that `resources` ask for.
 ///
 /// # Errors
-/// A field whose value means nothing.
+/// A field whose value means nothing, or that no kernel takes.
 pub fn limits(resources: &Resources) -> Result<Limits, Error> {
+    let limits = translate(resources)?;
+    limit_fields::check(resources, &limits)?;
+    Ok(limits)
+}
+
+fn translate(resources: &Resources) -> Result<Limits, Error> {
     let mut limits = Limits {
         unified: resources.unified.clone(),
         ..Limits::default()
@@ -42,10 +49,6 @@ pub fn limits(resources: &Resources) -> Result<Limits, Error> {
         limits.memory.limit_bytes = at("limit", memory.limit)?;
         limits.memory.memory_and_swap_bytes = at("swap", memory.swap)?;
         limits.memory.reservation_bytes = at("reservation", memory.reservation)?;
-        if let Some(kernel) = memory.kernel.filter(|it| *it != 0) {
-            let why = "the kernel does not limit its own memory alone any more; use `limit`";
-            return Err(Error::field("linux.resources.memory.kernel", kernel, why));
-        }
         // Every kernel of our time has hierarchical accounting, and no other.
         if memory.use_hierarchy == Some(false) {
             let why = "what a group uses counts for those above it, always; remove it";
@@ -119,6 +122,17 @@ pub fn limits(resources: &Resources) -> Result<Limits, Error> {
     Ok(limits)
 }
 
+/// Tells of a limit that will not hold: that is no error, in any runtime.
+pub fn warn(resources: &Resources) {
+    let kernel = resources.memory.as_ref().and_then(|it| it.kernel);
+    if kernel.is_some_and(|it| it != 0) {
+        eprintln!(
+            "warning: ignoring `linux.resources.memory.kernel`: kernels do not limit their own memory \
+             alone any more; use `limit`"
+        );
+    }
+}
+
 fn bytes(field: &str, value: Option<i64>) -> Result<Option<Limit>, Error> {
     match value {
         None | Some(0) => Ok(None),
@@ -137,11 +151,14 @@ fn devices(resources: &Resources, limits: &mut Limits) -> Result<(), Error> {
             "b" => DeviceKind::Block,
             other => return Err(Error::field(at("type"), other, "give a, b or c")),
         };
-        let number = |name: &str, value: Option<i64>| match value {
+        let number = |name: &str, value: Option<i64>, most: u32| match value {
             None | Some(-1) => Ok(None),
-            Some(value) => u32::try_from(value)
-                .map(Some)
-                .map_err(|_| Error::field(at(name), value, "give a device number, or -1 for all")),
+            Some(value) => {
+                let number = u32::try_from(value).ok().filter(|it| *it <= most);
+                let why = "give a device number, or -1 for all: major to 4095, minor to 1048575";
+                let refused = || Error::field(at(name), value, why);
+                number.map(Some).ok_or_else(refused)
+            }
         };
         let access = if rule.access.is_empty() {
             Some(DeviceAccess::ALL)
@@ -156,8 +173,8 @@ fn devices(resources: &Resources, limits: &mut Limits) -> Result<(), Error> {
             DeviceRule {
                 allow: rule.allow,
                 kind,
-                major: number("major", rule.major)?,
-                minor: number("minor", rule.minor)?,
+                major: number("major", rule.major, 4095)?,
+                minor: number("minor", rule.minor, 1_048_575)?,
                 access,
             }
         });
@@ -177,16 +194,13 @@ fn devices(resources: &Resources, limits: &mut Limits) -> Result<(), Error> {
 }
 
 fn block_io(io: &spec::BlockIo, limits: &mut Limits) -> Result<(), Error> {
-    let device = |field: String, major: i64, minor: i64| match (
-        u32::try_from(major),
-        u32::try_from(minor),
-    ) {
-        (Ok(major), Ok(minor)) => Ok(BlockDevice { major, minor }),
-        _ => Err(Error::field(
-            field,
-            format!("{major}:{minor}"),
-            "give the numbers of a block device",
-        )),
+    let device = |field: String, major: i64, minor: i64| {
+        let number = |name: &str, value: i64| {
+            let why = "give the numbers of a block device";
+            u32::try_from(value).map_err(|_| Error::field(format!("{field}.{name}"), value, why))
+        };
+        let (major, minor) = (number("major", major)?, number("minor", minor)?);
+        Ok::<_, Error>(BlockDevice { major, minor })
     };
     let weight = |weight: u16| IoWeight::Blkio(weight.into());
     limits.io.weight = io.weight.filter(|it| *it != 0).map(weight);

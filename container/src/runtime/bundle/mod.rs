@@ -3,6 +3,7 @@
 //! host.
 
 pub mod label;
+mod limit_fields;
 pub mod limits;
 mod mounts;
 pub mod process;
@@ -364,3 +365,6 @@ fn c(value: &str) -> CString {
 fn if_there(step: Step) -> Step {
     step.or(Otherwise::PassAbsent)
 }
+
+#[cfg(test)]
+mod tests;

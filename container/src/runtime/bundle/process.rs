@@ -241,8 +241,21 @@ fn scheduler_settings(scheduler: &Scheduler) -> Result<SchedulerSettings, Error>
             ));
         }
     };
+    for (name, value, range) in [
+        ("nice", scheduler.nice, -20..=19),
+        ("priority", scheduler.priority, 0..=99),
+    ] {
+        if !range.contains(&value) {
+            let why = "give a nice value of -20 to 19, a priority of 0 to 99";
+            return Err(Error::field(
+                format!("process.scheduler.{name}"),
+                value,
+                why,
+            ));
+        }
+    }
     let mut flags = 0;
-    for flag in &scheduler.flags {
+    for (index, flag) in scheduler.flags.iter().enumerate() {
         flags |= match flag.as_str() {
             "SCHED_FLAG_RESET_ON_FORK" => 1,
             "SCHED_FLAG_RECLAIM" => 2,
@@ -253,7 +266,7 @@ fn scheduler_settings(scheduler: &Scheduler) -> Result<SchedulerSettings, Error>
             "SCHED_FLAG_UTIL_CLAMP_MAX" => 64,
             other => {
                 return Err(Error::field(
-                    "process.scheduler.flags",
+                    format!("process.scheduler.flags[{index}]"),
                     other,
                     "there is no such flag; see man 2 sched_setattr",
                 ));

@@ -46,6 +46,33 @@ const I386: u32 = 0x4000_0003;
 /// Set in the numbers of the x32 ABI, which is refused: hardly a kernel has it.
 const X32_BIT: u32 = 0x4000_0000;
 
+/// Architectures that no program here is of: the native one, and those that others have.
+const OTHER_ARCHITECTURES: [&str; 23] = [
+    "X86_64",
+    "X32",
+    "ARM",
+    "AARCH64",
+    "MIPS",
+    "MIPS64",
+    "MIPS64N32",
+    "MIPSEL",
+    "MIPSEL64",
+    "MIPSEL64N32",
+    "PPC",
+    "PPC64",
+    "PPC64LE",
+    "S390",
+    "S390X",
+    "PARISC",
+    "PARISC64",
+    "RISCV64",
+    "LOONGARCH64",
+    "M68K",
+    "SH",
+    "SHEB",
+    "NATIVE",
+];
+
 /// The program and the flags to load it with.
 ///
 /// # Errors
@@ -61,18 +88,21 @@ pub fn compile(seccomp: &Seccomp) -> Result<(Vec<Instruction>, u32), Error> {
     let default = action(
         "linux.seccomp.defaultAction",
         &seccomp.default_action,
-        seccomp.default_errno_ret,
+        ("linux.seccomp.defaultErrnoRet", seccomp.default_errno_ret),
     )?;
     let mut tables: Vec<(u32, &[(&str, u32)])> = vec![(X86_64, &syscalls::X86_64)];
     for (index, name) in seccomp.architectures.iter().enumerate() {
         match name.as_str() {
             "SCMP_ARCH_X86" => tables.push((I386, &syscalls::I386)),
-            other if other.starts_with("SCMP_ARCH_") => {}
+            other
+                if other
+                    .strip_prefix("SCMP_ARCH_")
+                    .is_some_and(|it| OTHER_ARCHITECTURES.contains(&it)) => {}
             other => {
                 return Err(Error::field(
                     format!("linux.seccomp.architectures[{index}]"),
                     other,
-                    "give SCMP_ARCH_…",
+                    "give SCMP_ARCH_X86_64, SCMP_ARCH_X86 or another of `config-linux.md`",
                 ));
             }
         }
@@ -152,10 +182,11 @@ fn flags(seccomp: &Seccomp) -> Result<u32, Error> {
     Ok(flags)
 }
 
-fn action(field: &str, name: &str, errno: Option<u32>) -> Result<u32, Error> {
-    let data = errno.unwrap_or(libc::EPERM as u32);
+/// An action, by the field of its name and that of its errno.
+fn action(field: &str, name: &str, errno: (&str, Option<u32>)) -> Result<u32, Error> {
+    let data = errno.1.unwrap_or(libc::EPERM as u32);
     if data > 4095 {
-        return Err(Error::field(field, data, "an errno is 0 to 4095"));
+        return Err(Error::field(errno.0, data, "an errno is 0 to 4095"));
     }
     Ok(match name {
         "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => 0,
@@ -180,7 +211,9 @@ fn calls(
     let mut is_decided: BTreeMap<u32, bool> = BTreeMap::new();
     for (index, rule) in seccomp.syscalls.iter().enumerate() {
         let at = format!("linux.seccomp.syscalls[{index}]");
-        let action = action(&format!("{at}.action"), &rule.action, rule.errno_ret)?;
+        let errno = format!("{at}.errnoRet");
+        let errno = (errno.as_str(), rule.errno_ret);
+        let action = action(&format!("{at}.action"), &rule.action, errno)?;
         // All conditions have to hold, but as runc has it, of several on one argument any.
         let block = if has_twice(&rule.args) {
             let each = rule.args.chunks(1);
@@ -409,7 +442,7 @@ mod tests {
         );
         assert_eq!(
             refused(|it| it.syscalls[1].errno_ret = Some(4096)),
-            "linux.seccomp.syscalls[1].action"
+            "linux.seccomp.syscalls[1].errnoRet"
         );
         assert_eq!(
             refused(|it| it.flags = vec!["X".into()]),
