@@ -31,6 +31,7 @@ fn starts(criterion: &mut Criterion) {
         return;
     };
     let tools = Tools {
+        kernel: Err("no kernel is asked for".into()),
         ringside,
         floor: Floor::extract(&env::temp_dir()).expect("a folder for temporary files"),
     };

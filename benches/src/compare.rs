@@ -240,12 +240,12 @@ fn pairs(plan: &Plan, tools: &Tools, report: &mut Report) -> Vec<Pair> {
 
 /// Why a program is not installed, if it is not.
 fn missing(program: &Program) -> Option<String> {
-    let Program::Installed([file, ..]) = program else {
+    let Program::Sysbench(_) = program else {
         return None;
     };
-    let peer = peers::PEERS.iter().find(|peer| peer.program == *file)?;
+    let peer = peers::PEERS.iter().find(|peer| peer.name == "sysbench")?;
     let error = peers::find(*peer).err()?;
-    Some(format!("{file}: {error}"))
+    Some(format!("{}: {error}", peer.name))
 }
 
 /// Sorts figures into results, sums these up and compares them.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use ringside_container::cgroup::{Controller, Controllers, Group, Layout};
 use ringside_container::survey::survey;
 use ringside_linux::cache::{Cache, Ring0};
+use ringside_linux::machine;
 use ringside_vmm::host;
 use ringside_vmm::sys::kvm::{API_VERSION, DEVICE, Kvm};
 use serde::Serialize;
@@ -142,6 +143,7 @@ impl Finding {
 /// lacks is no error.
 pub fn diagnose(interrupt: &Interrupt) -> io::Result<Diagnosis> {
     let tools = Tools {
+        kernel: Err("no kernel is asked for".into()),
         ringside: env::current_exe()?,
         floor: Floor::extract(&env::temp_dir())?,
     };
@@ -219,7 +221,16 @@ fn kvm(label: &KvmLabel) -> Vec<Finding> {
         capabilities(&kvm),
         speed,
         kernel(label),
+        processor(label),
     ]
+}
+
+/// Which processor Linux guests get here.
+fn processor(label: &KvmLabel) -> Finding {
+    let ring0 = linux::ring0(label).unwrap_or(Ring0::Native);
+    let template = machine::template(ring0);
+    let evidence = format!("template {}: {}", template.name, template.about);
+    Finding::ok(Area::Kvm, "guest processor", evidence)
 }
 
 /// Which kind of Linux kernel guests need here, and whether one is kept.

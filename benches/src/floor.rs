@@ -47,6 +47,11 @@ impl Floor {
         }
     }
 
+    /// The folder that they are in, for what else is to be gone with them.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The file of the program called `name`, if there is such a program.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         let known = PROGRAMS.iter().any(|(program, _)| *program == name);

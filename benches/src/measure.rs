@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use crate::child::{Child, ChildError};
-use crate::contender::{Contender, Tools, Unsupported};
+use crate::contender::{Contender, Program, Tools, Unsupported};
 use crate::footprint::{self, ProcError};
 use crate::interrupt::Interrupt;
+use crate::sysbench;
 use crate::workload::{Method, Workload};
 
 /// How long one run may take. The longest of ours takes a second; an emulated host is a hundred
 /// times slower than that only at starting things.
 pub const RUN_LIMIT: Duration = Duration::from_secs(30);
+
+/// The same with a Linux kernel to boot first, which takes an emulated host ten seconds alone.
+const LINUX_RUN_LIMIT: Duration = Duration::from_secs(180);
 
 /// Why a run gave no figures.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +65,16 @@ pub fn measure(
     tools: &Tools,
     interrupt: &Interrupt,
 ) -> Result<Vec<Option<f64>>, MeasureError> {
-    let command = contender.command(&workload.program, tools)?;
-    let mut child = Child::spawn(command, RUN_LIMIT, interrupt)?;
+    let mut command = contender.command(&workload.program, tools)?;
+    let limit = match workload.program {
+        Program::Stamp | Program::Work(_) => RUN_LIMIT,
+        Program::Sysbench(_) | Program::Boot => LINUX_RUN_LIMIT,
+    };
+    if let Program::Sysbench(_) = workload.program {
+        // It writes its files where it is.
+        command.current_dir(tools.floor.folder());
+    }
+    let mut child = Child::spawn(command, limit, interrupt)?;
     match workload.method {
         Method::Start => {
             let spawned_ns = child.spawned_ns();
@@ -79,13 +91,22 @@ pub fn measure(
             });
             figures.collect()
         }
-        Method::Find(find) => {
+        Method::Boot => {
+            let spawned_ns = child.spawned_ns();
             let output = text(child.finish()?);
-            let wanted = workload.metrics[0].name;
-            let figure = find(&output).filter(is_measure);
-            Ok(vec![Some(
-                figure.ok_or_else(|| unexpected(wanted, &output))?,
-            )])
+            Ok(boot_ms(&output, spawned_ns)?.map(Some).to_vec())
+        }
+        Method::Sysbench => {
+            let output = text(child.finish()?);
+            let all = sysbench::figures(&output);
+            let figures = workload.metrics.iter().map(|metric| {
+                let figure = all.iter().find(|figure| figure.name == metric.name);
+                let value = figure.map(|figure| figure.value).filter(is_measure);
+                value
+                    .map(Some)
+                    .ok_or_else(|| unexpected(metric.name, &output))
+            });
+            figures.collect()
         }
         Method::Footprint => {
             let output = child.read_until(|output| output.ends_with(b"\n"))?;
@@ -112,6 +133,21 @@ fn start_ms(output: &[u8], spawned_ns: u64) -> Result<f64, MeasureError> {
         return Err(MeasureError::Stamp(elapsed_ns));
     }
     Ok(elapsed_ns as f64 / 1e6)
+}
+
+/// Milliseconds from `spawned_ns` to user space; to the guest's first instruction; and between the two.
+fn boot_ms(output: &str, spawned_ns: u64) -> Result<[f64; 3], MeasureError> {
+    let since_spawn = |name| {
+        let since = line_value(output, name).map(|stamp| stamp - spawned_ns as f64);
+        since.ok_or_else(|| unexpected(name, output))
+    };
+    let (entered, ready) = (since_spawn("entered_ns")?, since_spawn("ready_ns")?);
+    for ns in [entered, ready - entered] {
+        if ns <= 0.0 || ns > LINUX_RUN_LIMIT.as_nanos() as f64 {
+            return Err(MeasureError::Stamp(ns as i128));
+        }
+    }
+    Ok([ready, entered, ready - entered].map(|ns| ns / 1e6))
 }
 
 /// The value in the line `name value`.
@@ -158,6 +194,23 @@ mod tests {
             error.to_string(),
             "printed no stamp of 8 bytes but \"short\""
         );
+    }
+
+    #[test]
+    fn a_boot_has_two_parts() {
+        let boot = |text: &str| boot_ms(text, 1_000_000);
+        assert_eq!(
+            boot("entered_ns 3000000\nready_ns 9000000\n").unwrap(),
+            [8.0, 2.0, 6.0]
+        );
+        for hostile in [
+            "entered_ns 3000000\n",
+            "entered_ns 9000000\nready_ns 3000000\n",
+            "entered_ns 0\nready_ns 3000000\n",
+            "entered_ns 3000000\nready_ns 1e30\n",
+        ] {
+            assert!(boot(hostile).is_err(), "{hostile}");
+        }
     }
 
     #[test]

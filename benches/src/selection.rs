@@ -113,7 +113,7 @@ mod tests {
         let error = workloads(&names(&["start", "prime"]), &WORKLOADS).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown workload `prime`; there is start, primes, memory, faults, call, footprint, sysbench-cpu"
+            "unknown workload `prime`; there is start, primes, memory, faults, call, footprint, boot, sysbench-cpu, sysbench-memory, sysbench-threads, sysbench-mutex, sysbench-fileio"
         );
         let error = contenders(&names(&[""]), contender::all())
             .map(|_| ())

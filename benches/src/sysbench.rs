@@ -7,6 +7,7 @@
 use crate::child::{Child, ChildError};
 use crate::interrupt::Interrupt;
 use crate::workload::Better;
+use ringside_vmm::memory::size;
 use serde::Serialize;
 use std::path::Path;
 use std::process::Command;
@@ -27,8 +28,14 @@ const FILEIO_DEFAULTS: [(&str, &str); 3] = [
     ("--file-test-mode", "rndrw"),
 ];
 
+/// What sysbench makes when it is given a size that we cannot read.
+const FILES_OF_SYSBENCH: u64 = 2 << 30;
+
+/// Bytes of a guest beside its files.
+const GUEST: u64 = 128 << 20;
+
 /// A command line that makes no sense.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UsageError {
     /// No test is named.
     #[error("name a test: {}", TESTS.join(", "))]
@@ -122,8 +129,21 @@ impl Request {
         Ok(Request { test, options })
     }
 
-    /// What `ringside run` runs.
-    fn command_line(&self) -> Vec<&str> {
+    /// What `ringside run --in vm` must be told beside it: its files lie in the guest's memory.
+    pub fn guest_options(&self) -> Vec<String> {
+        if self.test != "fileio" {
+            return Vec::new();
+        }
+        let sizes = self.options.iter();
+        let size = sizes.filter_map(|option| option.strip_prefix("--file-total-size="));
+        let size = size.last().and_then(|size| size::parse(size).ok());
+        let memory = GUEST + size.unwrap_or(FILES_OF_SYSBENCH);
+        let options = ["--file", "sysbench", "--memory", &memory.to_string()];
+        options.map(str::to_owned).to_vec()
+    }
+
+    /// What is run, the program first.
+    pub fn command_line(&self) -> Vec<&str> {
         let mut line = if self.test == "fileio" {
             vec!["sh", "-c", FILEIO, "sh"]
         } else {
@@ -145,8 +165,10 @@ sysbench "$@" cleanup >/dev/null; exit $status"#;
 /// A figure of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
-    /// What it is called.
+    /// What programs call it.
     pub name: &'static str,
+    /// What people call it.
+    pub title: &'static str,
     /// Its unit.
     pub unit: &'static str,
     /// Which direction is better.
@@ -155,27 +177,82 @@ pub struct Figure {
     pub value: f64,
 }
 
-/// Where a figure stands in a report: a line's start, and what surrounds the number.
-type Place = (&'static str, &'static str, &'static str, Better);
+/// A figure that a report may have: what its line begins with, and what it is.
+type Place = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Better,
+);
 
 /// Figures by the start of their line; the number is the first one after it.
 const PLACES: [Place; 11] = [
-    ("events per second:", "events", "1/s", Better::Higher),
-    ("reads/s:", "reads", "1/s", Better::Higher),
-    ("writes/s:", "writes", "1/s", Better::Higher),
-    ("fsyncs/s:", "fsyncs", "1/s", Better::Higher),
-    ("read, MiB/s:", "read", "MiB/s", Better::Higher),
-    ("written, MiB/s:", "written", "MiB/s", Better::Higher),
-    ("total time:", "total time", "s", Better::Lower),
+    (
+        "events per second:",
+        "events_per_second",
+        "events",
+        "1/s",
+        Better::Higher,
+    ),
+    (
+        "reads/s:",
+        "reads_per_second",
+        "reads",
+        "1/s",
+        Better::Higher,
+    ),
+    (
+        "writes/s:",
+        "writes_per_second",
+        "writes",
+        "1/s",
+        Better::Higher,
+    ),
+    (
+        "fsyncs/s:",
+        "fsyncs_per_second",
+        "fsyncs",
+        "1/s",
+        Better::Higher,
+    ),
+    (
+        "read, MiB/s:",
+        "read_mib_per_second",
+        "read",
+        "MiB/s",
+        Better::Higher,
+    ),
+    (
+        "written, MiB/s:",
+        "written_mib_per_second",
+        "written",
+        "MiB/s",
+        Better::Higher,
+    ),
+    (
+        "total time:",
+        "total_time",
+        "total time",
+        "s",
+        Better::Lower,
+    ),
     (
         "total number of events:",
+        "total_events",
         "total events",
         "1",
         Better::Higher,
     ),
-    ("avg:", "latency, mean", "ms", Better::Lower),
-    ("95th percentile:", "latency, 95 %", "ms", Better::Lower),
-    ("max:", "latency, most", "ms", Better::Lower),
+    ("avg:", "latency_mean", "latency, mean", "ms", Better::Lower),
+    (
+        "95th percentile:",
+        "latency_95",
+        "latency, 95 %",
+        "ms",
+        Better::Lower,
+    ),
+    ("max:", "latency_max", "latency, most", "ms", Better::Lower),
 ];
 
 /// The figures of a report of sysbench 1.0.
@@ -191,9 +268,10 @@ pub fn figures(report: &str) -> Vec<Figure> {
             .ok()
             .filter(|value: &f64| value.is_finite())
     };
-    let figure = |name, unit, better, value: Option<f64>| {
+    let figure = |name, title, unit, better, value: Option<f64>| {
         value.map(|value| Figure {
             name,
+            title,
             unit,
             better,
             value,
@@ -204,15 +282,28 @@ pub fn figures(report: &str) -> Vec<Figure> {
         let line = lines().find(|line| line.ends_with(end))?;
         number(line.split_once('(')?.1)
     };
+    let more = |name, title, unit, value| figure(name, title, unit, Better::Higher, value);
+    let operations = rate(" per second)");
+    let transferred = rate(" MiB/sec)");
     let memory = [
-        figure("operations", "1/s", Better::Higher, rate(" per second)")),
-        figure("transferred", "MiB/s", Better::Higher, rate(" MiB/sec)")),
+        more("operations_per_second", "operations", "1/s", operations),
+        more("mib_per_second", "transferred", "MiB/s", transferred),
     ];
-    let labelled = PLACES.iter().map(|&(start, name, unit, better)| {
+    let labelled = PLACES.iter().map(|&(start, name, title, unit, better)| {
         let line = lines().find_map(|line| line.strip_prefix(start));
-        figure(name, unit, better, line.and_then(number))
+        figure(name, title, unit, better, line.and_then(number))
     });
-    memory.into_iter().chain(labelled).flatten().collect()
+    let mut all: Vec<Figure> = memory.into_iter().chain(labelled).flatten().collect();
+    // Tests that do not say their rate say what it is made of.
+    let value = |name| all.iter().find(|figure| figure.name == name);
+    if value("events_per_second").is_none()
+        && let (Some(events), Some(time)) = (value("total_events"), value("total_time"))
+        && time.value > 0.0
+    {
+        let rate = Some(events.value / time.value);
+        all.extend(more("events_per_second", "events", "1/s", rate));
+    }
+    all
 }
 
 /// Runs sysbench once under a model, in `folder`, with `options` of `ringside run`.
@@ -228,11 +319,13 @@ pub fn run(
     interrupt: &Interrupt,
 ) -> Result<Vec<Figure>, RunError> {
     let mut command = Command::new(ringside);
-    command.args(["run", "--in", model]).args(options);
-    if model == "vm" && request.test == "fileio" {
-        command.args(["--file", "sysbench"]);
+    command.args(["run", "--in", model]);
+    if model == "vm" {
+        command.args(request.guest_options());
     }
+    // The last one of an option is the one that counts.
     command
+        .args(options)
         .arg("--")
         .args(request.command_line())
         .current_dir(folder);
@@ -294,6 +387,13 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_has_room_for_the_files() {
+        assert!(read("cpu").unwrap().guest_options().is_empty());
+        let options = read("fileio --file-total-size=1G").unwrap().guest_options();
+        assert_eq!(options[2..], ["--memory", &(GUEST + (1 << 30)).to_string()]);
+    }
+
+    #[test]
     fn a_test_must_be_named_once_and_exist() {
         assert_eq!(read("--threads=2"), Err(UsageError::NoTest));
         assert_eq!(
@@ -322,12 +422,12 @@ mod tests {
         assert_eq!(
             all,
             [
-                ("events", 3110.36),
-                ("total time", 10.0002),
-                ("total events", 31109.0),
-                ("latency, mean", 0.32),
-                ("latency, 95 %", 0.33),
-                ("latency, most", 5.1)
+                ("events_per_second", 3110.36),
+                ("total_time", 10.0002),
+                ("total_events", 31109.0),
+                ("latency_mean", 0.32),
+                ("latency_95", 0.33),
+                ("latency_max", 5.1)
             ]
         );
         let report = "Total operations: 65536 (7890.12 per second)\n\n64.00 MiB transferred (7704.22 MiB/sec)\n";
@@ -338,7 +438,17 @@ mod tests {
             .iter()
             .map(|figure| (figure.name, figure.value))
             .collect();
-        assert_eq!(all, [("reads", 12.5), ("read", 1.25), ("written", 0.83)]);
+        assert_eq!(
+            all,
+            [
+                ("reads_per_second", 12.5),
+                ("read_mib_per_second", 1.25),
+                ("written_mib_per_second", 0.83)
+            ]
+        );
+        let report = "General statistics:\n    total time:                          2.0s\n    total number of events:              31\n";
+        let rate = figures(report).pop().unwrap();
+        assert_eq!((rate.name, rate.value), ("events_per_second", 15.5));
         assert!(figures("FATAL: no such test\n").is_empty());
     }
 }

@@ -10,7 +10,7 @@ use ringside_benches::interrupt::Interrupt;
 use ringside_benches::progress::Bar;
 use ringside_benches::report::table::{self, Look};
 use ringside_benches::report::{Report, csv, json};
-use ringside_benches::{selection, workload::WORKLOADS};
+use ringside_benches::{linux, selection, workload::WORKLOADS};
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal};
@@ -82,12 +82,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     // From here on Ctrl-C ends the comparison, not the process that has to clean up.
     let interrupt = Interrupt::on_signals()?;
+    let host = HostLabel::read(KvmLabel::calibrated());
     let tools = Tools {
         ringside: env::current_exe()?,
         floor: Floor::extract(&env::temp_dir())?,
+        kernel: linux::kernel_name(&host.kvm),
     };
     let bar = Bar::new(args.quiet);
-    let host = HostLabel::read(KvmLabel::calibrated());
     let report = compare(&plan, host, &tools, &interrupt, &mut |progress| {
         bar.show(progress);
     });

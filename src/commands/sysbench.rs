@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     std::fs::remove_dir_all(&folder)?;
     let failed = runs.iter().any(|run| run.error.is_some());
     let comparison = Comparison {
-        schema_version: 1,
+        schema_version: 2,
         request,
         host: HostLabel::read(KvmLabel::calibrated()),
         runs,
@@ -133,7 +133,7 @@ fn csv(comparison: &Comparison) -> String {
     for run in &comparison.runs {
         for figure in &run.figures {
             text += &format!(
-                "{},\"{}\",{},{}\n",
+                "{},{},{},{}\n",
                 run.model, figure.name, figure.unit, figure.value
             );
         }
@@ -161,7 +161,7 @@ fn table(comparison: &Comparison) -> String {
     };
     let longest = comparison.runs.iter().max_by_key(|run| run.figures.len());
     for figure in longest.map(|run| &run.figures[..]).unwrap_or_default() {
-        let mut row = vec![figure.name.to_owned(), figure.unit.to_owned()];
+        let mut row = vec![figure.title.to_owned(), figure.unit.to_owned()];
         let base = named(&comparison.runs[0], figure.name);
         for (index, run) in comparison.runs.iter().enumerate() {
             row.push(match (named(run, figure.name), base) {

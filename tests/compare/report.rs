@@ -145,17 +145,34 @@ fn standard_output_takes_one_format() {
 #[test]
 fn sysbench_stands_beside_primes() {
     let place = Place::new();
-    let line = "compare --runs 1 --workloads sysbench-cpu --json report.json";
-    let output = place.ringside(line).output().unwrap();
+    let line = "compare --runs 1 --workloads boot,sysbench-cpu --json report.json";
+    let mut command = place.ringside(line);
+    // No kernel is kept there.
+    command.env("XDG_CACHE_HOME", place.temporary());
+    let output = command.output().unwrap();
     let report = place.json("report.json");
-    let workload = named(array(&report, "/workloads"), "name", "sysbench-cpu");
-    let not_run = array(workload, "/not_run");
+    let not_run_of = |workload| {
+        let workload = named(array(&report, "/workloads"), "name", workload);
+        array(workload, "/not_run")
+    };
+    let not_run = not_run_of("sysbench-cpu");
+    let reason = |workload, contender| {
+        let not_run = named(not_run_of(workload), "contender", contender);
+        not_run["reason"].as_str().unwrap()
+    };
     if unavailable(&report, "vm").is_none() {
-        let reason = named(not_run, "contender", "vm")["reason"]
-            .as_str()
-            .unwrap();
-        assert!(reason.contains("Linux kernel"), "{reason}");
+        for workload in ["boot", "sysbench-cpu"] {
+            let reason = reason(workload, "vm");
+            assert!(reason.contains("`ringside kernel build`"), "{reason}");
+        }
     }
+    for contender in ["native", "container"] {
+        if unavailable(&report, contender).is_none() {
+            let reason = reason("boot", contender);
+            assert!(reason.starts_with("does not apply"), "{reason}");
+        }
+    }
+    assert!(text(&output.stdout).contains("does not apply"));
     if let Some(missing) = not_run
         .iter()
         .find(|skipped| skipped["contender"] == "native")

@@ -11,7 +11,7 @@ fn wrong_names_are_answered_with_the_right_ones() {
     for (line, answer) in [
         (
             "compare --workloads start,prime",
-            "ringside: unknown workload `prime`; there is start, primes, memory, faults, call, footprint, sysbench-cpu\n",
+            "ringside: unknown workload `prime`; there is start, primes, memory, faults, call, footprint, boot, sysbench-cpu, sysbench-memory, sysbench-threads, sysbench-mutex, sysbench-fileio\n",
         ),
         (
             "compare --contenders docker",

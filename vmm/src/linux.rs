@@ -13,18 +13,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::boot::linux::{self, Boot, Kernel, LinuxError, Platform, Protocol, VirtioMmio};
+use crate::boot::linux::{
+    self, Boot, Kernel, LinuxEntry, LinuxError, Platform, Protocol, VirtioMmio,
+};
 use crate::device::io_apic::PINS;
 use crate::device::linux::{SERIAL_LINE, serial_line};
 use crate::device::{Buses, Console, IoApic, Overlap};
 use crate::memory::layout::VIRTIO;
 use crate::memory::{Gpa, GuestMemory, Layout, MemoryError, Pages};
-use crate::sys::kvm::{Kvm, Unavailable};
+use crate::sys::kvm::Kvm;
+use crate::sys::vcpu::Vcpu;
 use crate::sys::vm::{SetUpError, VmHandle};
 use crate::vcpu::features::{self, Feature};
 use crate::vcpu::linux as registers;
 use crate::virtio::{Kind, Mmio, Transport, Violation, VirtioDevice};
-use crate::vm::{Unclaimed, Vm};
+use crate::vm::{Unclaimed, Vm, VmError};
 use kvm_bindings::CpuId;
 use std::fs::File;
 use std::io::{self, Write};
@@ -40,15 +43,9 @@ const VIRTIO_LINES: std::ops::Range<u8> = 5..PINS;
 /// Why no machine can be made for Linux.
 #[derive(Debug, Error)]
 pub enum LinuxMachineError {
-    /// No KVM here, or none that offers a processor.
+    /// What keeps any machine from being made.
     #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-    /// KVM refused a step.
-    #[error(transparent)]
-    SetUp(#[from] SetUpError),
-    /// Guest memory.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
+    Vm(#[from] VmError),
     /// The kernel and what goes with it.
     #[error(transparent)]
     Boot(#[from] LinuxError),
@@ -148,9 +145,10 @@ impl LinuxMachine {
         if !(1..=PROCESSORS_MAX).contains(&processors) {
             return Err(LinuxMachineError::Processors { processors });
         }
-        let layout = Layout::linux(config.memory_bytes).map_err(MemoryError::from)?;
-        let memory = GuestMemory::with_layout(layout, Pages::Small)?;
-        let handle = VmHandle::create(kvm, &memory, true)?;
+        let layout = Layout::linux(config.memory_bytes).map_err(MemoryError::from);
+        let memory = layout.and_then(|layout| GuestMemory::with_layout(layout, Pages::Small));
+        let memory = memory.map_err(VmError::from)?;
+        let handle = VmHandle::create(kvm, &memory, true).map_err(VmError::from)?;
         let io_apic = IoApic::new(handle.messages());
         let console = Console::new(serial_line(&io_apic), output);
         let offered = kvm.supported_cpuid().map_err(LinuxMachineError::Cpuid)?;
@@ -221,13 +219,10 @@ impl LinuxMachine {
         let processors = self.platform.processors;
         let mut vcpus = Vec::new();
         for index in 0..processors {
-            let vcpu = self.handle.create_vcpu(index.into())?;
             let mut cpuid = features::place(&self.offered, index, processors);
             features::mask(&mut cpuid, &self.masked);
-            vcpu.set_cpuid(&cpuid)?;
-            if index == 0 {
-                registers::enter(&vcpu, entry)?;
-            }
+            let entry = (index == 0).then_some(entry);
+            let vcpu = processor(&self.handle, index, &cpuid, entry).map_err(VmError::from)?;
             vcpus.push(vcpu);
         }
         Ok(Vm::assemble(
@@ -238,6 +233,21 @@ impl LinuxMachine {
             Unclaimed::Floats,
         ))
     }
+}
+
+/// A processor; the first stands at the kernel's first instruction.
+fn processor(
+    handle: &VmHandle,
+    index: u8,
+    cpuid: &CpuId,
+    entry: Option<LinuxEntry>,
+) -> Result<Vcpu, SetUpError> {
+    let vcpu = handle.create_vcpu(index.into())?;
+    vcpu.set_cpuid(cpuid)?;
+    if let Some(entry) = entry {
+        registers::enter(&vcpu, entry)?;
+    }
+    Ok(vcpu)
 }
 
 const _: () = assert!(VIRTIO_LINES.start > SERIAL_LINE);

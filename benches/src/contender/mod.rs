@@ -18,6 +18,7 @@ pub use native::Native;
 pub use vm::Vm;
 
 use crate::floor::Floor;
+use crate::sysbench::{self, Request};
 
 /// The contender that the others are compared with.
 pub const BASELINE: &str = "native";
@@ -34,8 +35,8 @@ pub trait Contender {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] if this contender cannot run this program on any host. Whether this host can
-    /// is found out by trying.
+    /// [`Unsupported`] if this contender cannot run this program on any host, or needs a kernel that is
+    /// not kept. Whether this host can is found out by trying.
     fn command(&self, program: &Program, tools: &Tools) -> Result<Command, Unsupported>;
 
     /// Whose floor this is, if it is one: a program that makes the same kernel calls by hand.
@@ -67,8 +68,10 @@ pub enum Program {
     Stamp,
     /// An embedded piece of work, by its name and arguments (`ringside_work::WORKS`).
     Work(&'static [&'static str]),
-    /// A program that is installed on the host, and its arguments.
-    Installed(&'static [&'static str]),
+    /// The real sysbench, which must be installed, and its words.
+    Sysbench(&'static [&'static str]),
+    /// As little as a Linux kernel of its own can start.
+    Boot,
 }
 
 /// The files that commands are made of.
@@ -78,19 +81,22 @@ pub struct Tools {
     pub ringside: PathBuf,
     /// The embedded programs of `floor/`.
     pub floor: Floor,
+    /// The kernel of Linux guests, or why there is none.
+    pub kernel: Result<String, String>,
 }
 
-/// Why a contender cannot run a program on any host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a contender cannot run a program.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
-    /// A virtual machine without a Linux kernel.
-    #[error(
-        "the vm runs the embedded guest programs only, and `{program}` needs a Linux kernel in it"
-    )]
-    NeedsLinux {
-        /// The program's name.
-        program: &'static str,
-    },
+    /// No kernel for a Linux guest.
+    #[error("{0}")]
+    NoKernel(String),
+    /// What has no kernel of its own boots none.
+    #[error("does not apply: it shares the host's kernel, which runs already")]
+    NoBoot,
+    /// sysbench does not know these words.
+    #[error(transparent)]
+    Sysbench(#[from] sysbench::UsageError),
     /// A floor program.
     #[error("a floor program starts something and does no work")]
     OnlyStarts,
@@ -107,7 +113,7 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// [`Unsupported::NotBuilt`] without the `stamp` program.
+    /// [`Unsupported::NotBuilt`] without the `stamp` program; [`Unsupported::NoBoot`].
     pub fn host_command_line(&self, tools: &Tools) -> Result<Vec<OsString>, Unsupported> {
         let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         Ok(match *self {
@@ -123,7 +129,17 @@ impl Program {
                 line.extend(words(work));
                 line
             }
-            Program::Installed(line) => words(line),
+            Program::Sysbench(words) => request(words)?
+                .command_line()
+                .iter()
+                .map(OsString::from)
+                .collect(),
+            Program::Boot => return Err(Unsupported::NoBoot),
         })
     }
+}
+
+/// What a workload asks of sysbench.
+fn request(words: &[&str]) -> Result<Request, sysbench::UsageError> {
+    Request::read(&words.iter().map(|&word| word.into()).collect::<Vec<_>>())
 }

@@ -23,9 +23,11 @@ pub enum Look {
 /// The label, the table, the notes.
 pub fn render(report: &Report, look: Look) -> String {
     let mut text = format!("{}\n\n", report.host);
+    let reasons = report.workloads.iter().any(|of| !of.not_run.is_empty());
     if report.is_empty() {
         text.push_str("nothing was measured\n");
-    } else {
+    }
+    if reasons || !report.is_empty() {
         // Lines end where their text ends.
         for line in table(report, look).lines() {
             text.push_str(line.trim_end());
@@ -76,7 +78,8 @@ fn arranged(report: &Report, look: Look, intervals: Intervals) -> Table {
     table.set_header(header);
     for workload in &report.workloads {
         for metric in &workload.metrics {
-            if metric.results.is_empty() {
+            let is_first = metric.name == workload.metrics[0].name;
+            if metric.results.is_empty() && !(is_first && !workload.not_run.is_empty()) {
                 continue;
             }
             let mut row = vec![Cell::new(row_heading(metric))];
@@ -141,11 +144,34 @@ fn cell(
             add("", times(ratio), " by hand");
         }
     }
-    if lines.is_empty() {
-        "-".to_owned()
-    } else {
-        lines.join("\n")
+    let refusal = workload
+        .not_run
+        .iter()
+        .find(|not| not.contender == contender);
+    match refusal {
+        _ if !lines.is_empty() => lines.join("\n"),
+        Some(refusal) if metric.name == workload.metrics[0].name => wrapped(&refusal.reason),
+        _ => "-".to_owned(),
     }
+}
+
+/// Columns of a cell's words.
+const CELL: usize = 26;
+
+/// A reason in lines as long as a figure is wide.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= CELL => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 /// A median and its interval.
@@ -223,12 +249,6 @@ fn notes(report: &Report, text: &mut String) {
         }
     }
     for workload in &report.workloads {
-        for skipped in &workload.not_run {
-            line(format!(
-                "{} under {}: not run: {}",
-                workload.name, skipped.contender, skipped.reason
-            ));
-        }
         for failure in &workload.failures {
             line(format!(
                 "{} under {} failed in round {}: {}",

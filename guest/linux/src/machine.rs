@@ -10,11 +10,13 @@
 use crate::cache::{Kernel, Ring0};
 use crate::guest::{Command, PackError, Wiring, initramfs};
 use crate::session::{Ending, Listener, Session};
-use crate::streams::{self, Forwarding, Raw};
+use crate::streams::{self, Forwarding, Terminal};
 use ringside_vmm::boot::linux::{Kernel as Image, KernelCache, KernelError};
 use ringside_vmm::linux::{Config, LinuxMachine, LinuxMachineError, Software};
-use ringside_vmm::sys::kvm::{Kvm, Unavailable};
+use ringside_vmm::sys::kvm::Kvm;
 use ringside_vmm::vcpu::control::VmControl;
+use ringside_vmm::vcpu::features::Feature;
+use ringside_vmm::vcpu::template::{self, Template};
 use ringside_vmm::virtio::{Block, Console, DiskError, Kind, Raw as Disk, Violation};
 use ringside_vmm::vm::{Limits, VmError};
 use std::fmt::Write as _;
@@ -22,7 +24,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use thiserror::Error;
 
 /// Of the kernel's words, the last bytes that are kept to explain a guest that died.
@@ -50,9 +52,6 @@ pub enum RunError {
     /// The kernel's file.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// No KVM.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
     /// The machine.
     #[error(transparent)]
     Machine(#[from] LinuxMachineError),
@@ -85,6 +84,14 @@ pub fn no_kernel(ring0: Ring0) -> RunError {
     })
 }
 
+/// The processor that suits a kernel there.
+pub fn template(ring0: Ring0) -> Template {
+    match ring0 {
+        Ring0::Native => template::HOST,
+        Ring0::Emulated => template::EMULATED_RING0,
+    }
+}
+
 /// A machine for one command.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -96,19 +103,21 @@ pub struct Machine {
     pub memory_bytes: u64,
     /// Processors.
     pub processors: u8,
+    /// Features that the processors are not to have.
+    pub masked: Vec<Feature>,
     /// Whether the kernel's own words go to standard error.
     pub console: bool,
 }
 
-/// How a run ended, and how long it took to come to user space.
+/// How a run ended, and how it came to user space.
 #[derive(Debug)]
 pub struct Ended {
     /// The command.
     pub ending: Ending,
-    /// From the start to the guest's first instruction: the VMM's part.
-    pub vmm: Duration,
-    /// From there to the guest's user space: the kernel's part.
-    pub kernel: Duration,
+    /// The guest's first instruction: up to here it was the VMM's part.
+    pub entered: Instant,
+    /// The guest's user space: up to here it was the kernel's part. A guest may have left it out.
+    pub ready: Option<Instant>,
 }
 
 /// Runs the command with this process's streams.
@@ -116,16 +125,16 @@ pub struct Ended {
 /// # Errors
 /// [`RunError`]; how the command itself ended is no error.
 pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
-    let start = Instant::now();
     if !machine.kernel.suits(machine.ring0) {
         return Err(RunError::Emulated {
             name: machine.kernel.name.clone(),
         });
     }
-    let kvm = Kvm::open()?;
-    let terminal = streams::terminal();
+    let kvm = Kvm::open().map_err(VmError::from)?;
+    let size = streams::terminal_size();
+    let terminal = size.map(|_| Terminal::default());
     let command = Command {
-        terminal,
+        terminal: size,
         ..command.clone()
     };
     let files = command.image()?;
@@ -140,7 +149,7 @@ pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
     let config = Config {
         memory_bytes: machine.memory_bytes,
         processors: machine.processors,
-        masked: Vec::new(),
+        masked: machine.masked.clone(),
     };
     let words = Words::new(machine.console);
     let mut linux = LinuxMachine::new(&kvm, &config, words.clone())?;
@@ -153,7 +162,7 @@ pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
             control.iter().for_each(|control| control.stop());
         }
     };
-    let listener = Listener::new(&session, io::stdout(), io::stderr(), stop);
+    let listener = Listener::new(&session, io::stdout(), io::stderr(), stop.clone());
     let (console, handle) = Console::new(listener)?;
     linux.plug(console, complain)?;
     let disk = PathBuf::from(format!("/proc/self/fd/{}", files.as_raw_fd()));
@@ -166,13 +175,13 @@ pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
     };
     let mut vm = linux.boot(&software)?;
     *control.lock().unwrap_or_else(PoisonError::into_inner) = Some(vm.control());
-    let forwarding = Forwarding::begin(&handle)?;
-    let raw = terminal.map(|_| Raw::take()).transpose()?;
-    streams::carry_input(&session, &handle);
+    let forwarding = Forwarding::begin(&session, &handle, stop)?;
+    streams::carry_input(&session, &handle, terminal.as_ref());
     let entered = Instant::now();
     let outcome = vm.run(Limits::default());
     session.close();
-    drop((forwarding, raw));
+    terminal.iter().for_each(Terminal::restore);
+    drop(forwarding);
     let outcome = outcome?;
     let Some(ending) = session.ending() else {
         return Err(RunError::Died {
@@ -182,10 +191,8 @@ pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
     };
     Ok(Ended {
         ending,
-        vmm: entered - start,
-        kernel: session
-            .ready()
-            .map_or(Duration::ZERO, |ready| ready - entered),
+        entered,
+        ready: session.ready(),
     })
 }
 

@@ -71,6 +71,17 @@ impl Session {
         self.state().ending.clone()
     }
 
+    /// Ends it by a signal if the guest's user space has not reported yet; whether it has not.
+    pub fn end_unless_ready(&self, signal: u8) -> bool {
+        let mut state = self.state();
+        let early = state.ready.is_none() && state.ending.is_none();
+        if early {
+            state.ending = Some(Ending::Killed(signal));
+            self.0.1.notify_all();
+        }
+        early
+    }
+
     /// Ends every wait.
     pub fn close(&self) {
         self.change(|state| state.over = true);

@@ -1,7 +1,8 @@
 //! `ringside vm boot`: a Linux kernel, started to its end.
 
 use super::devices::Devices;
-use super::{finish, statistics, style};
+use super::processor::ProcessorArgs;
+use super::{ShareArgs, finish, statistics, style};
 use crate::commands::ExitCode;
 use crate::commands::Failure;
 use ringside_vmm::boot::linux::{Kernel, KernelCache, Protocol};
@@ -10,7 +11,7 @@ use ringside_vmm::linux::{Config, LinuxMachine, Software};
 use ringside_vmm::memory::size;
 use ringside_vmm::sys::{kvm::Kvm, signal, terminal::RawTerminal};
 use ringside_vmm::vcpu::control::VmControl;
-use ringside_vmm::vcpu::features::Feature;
+use ringside_vmm::vcpu::template;
 use ringside_vmm::vm::{End, Limits};
 use std::fs::File;
 use std::io;
@@ -42,9 +43,10 @@ pub struct Args {
     /// Enter the kernel in protected mode, as PVH has it, and not in long mode
     #[arg(long)]
     pvh: bool,
-    /// Hide processor features from the guest, by their names in /proc/cpuinfo
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
-    mask: Vec<String>,
+    #[command(flatten)]
+    processor: ProcessorArgs,
+    #[command(flatten)]
+    share: ShareArgs,
     #[command(flatten)]
     devices: Devices,
     /// End the guest after so many seconds
@@ -60,11 +62,10 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let masked = args.mask.iter().map(|name| Feature::named(name));
     let config = Config {
         memory_bytes: size::parse(&args.memory).map_err(Failure::usage)?,
         processors: args.vcpus,
-        masked: masked.collect::<Result<_, _>>().map_err(Failure::usage)?,
+        masked: args.processor.masked(template::HOST)?,
     };
     let time = args.time_limit.map(Duration::try_from_secs_f64);
     let limits = Limits {
@@ -82,6 +83,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         File::open(path).map_err(unreadable)
     });
     let initramfs = initramfs.transpose()?;
+    let _confined = args.share.enter()?;
     let kvm = Kvm::open()?;
     signal::watch(&signal::ENDING)?;
     let output = Backlog::new(Streams::inherit().output, || signal::requested().is_some())?;

@@ -1,18 +1,22 @@
 //! `ringside run --in vm` of a program of this host: in a Linux guest.
 
 use super::ShareArgs;
+use super::processor::ProcessorArgs;
 use crate::commands::{ExitCode, Failure};
+use ringside_benches::clock::monotonic_ns;
 use ringside_benches::host::KvmLabel;
 use ringside_benches::linux;
 use ringside_linux::cache::{Cache, Ring0};
 use ringside_linux::closure::{ClosureError, find_program};
 use ringside_linux::guest::Command;
-use ringside_linux::machine::{self, Machine};
+use ringside_linux::machine::{self, Ended, Machine};
 use ringside_linux::session::Ending;
 use ringside_vmm::memory::size;
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Of a Linux guest only.
 #[derive(clap::Args)]
@@ -24,6 +28,12 @@ pub struct LinuxArgs {
     /// Show what a Linux guest's kernel says, on standard error
     #[arg(long)]
     console: bool,
+    /// Write to this file when a Linux guest's first instruction came, and when its user space:
+    /// `entered_ns` and `ready_ns` of CLOCK_MONOTONIC
+    #[arg(long, value_name = "FILE")]
+    stamps: Option<PathBuf>,
+    #[command(flatten)]
+    processor: ProcessorArgs,
     /// Take this program, file or folder along into a Linux guest (more than once)
     #[arg(long = "file", value_name = "PATH")]
     files: Vec<PathBuf>,
@@ -32,7 +42,11 @@ pub struct LinuxArgs {
 impl LinuxArgs {
     /// Whether anything is asked for that no bare guest has.
     pub fn is_used(&self) -> bool {
-        self.kernel.is_some() || self.console || !self.files.is_empty()
+        self.kernel.is_some()
+            || self.console
+            || self.stamps.is_some()
+            || self.processor.is_used()
+            || !self.files.is_empty()
     }
 }
 
@@ -59,19 +73,23 @@ pub fn run(
     let cache = Cache::of_user().map_err(Failure::of_run)?;
     let kernel = match &args.kernel {
         Some(name) => cache.find(name).map_err(Failure::of_run)?,
-        None => cache
-            .best(ring0)
-            .ok_or_else(|| Failure::of_run(machine::no_kernel(ring0)))?,
+        None => linux::kernel(&cache, ring0).map_err(Failure::of_run)?,
     };
     let machine = Machine {
         kernel,
         ring0,
         memory_bytes: size::parse(memory).map_err(Failure::usage)?,
         processors: share.cpus.map_or(1.0, f64::ceil).clamp(1.0, 255.0) as u8,
+        masked: args.processor.masked(machine::template(ring0))?,
         console: args.console,
     };
     let _confined = share.enter()?;
     let ended = machine::run(&machine, &command).map_err(Failure::of_run)?;
+    if let Some(path) = &args.stamps {
+        write_stamps(path, &ended).map_err(|error| {
+            Failure::of_run(format!("cannot write {}: {error}", path.display()))
+        })?;
+    }
     match ended.ending {
         Ending::Failed { status, message } => Err(Failure::with_status(message, status)),
         Ending::Nonsense => Err(Failure::of_run(
@@ -79,6 +97,17 @@ pub fn run(
         )),
         ending => Ok(ExitCode::from(ending.code())),
     }
+}
+
+fn write_stamps(path: &Path, ended: &Ended) -> io::Result<()> {
+    let mut text = String::new();
+    for (name, stamp) in [("entered", Some(ended.entered)), ("ready", ended.ready)] {
+        if let Some(stamp) = stamp {
+            let ns = u128::from(monotonic_ns()) - stamp.elapsed().as_nanos();
+            text += &format!("{name}_ns {ns}\n");
+        }
+    }
+    fs::write(path, text)
 }
 
 /// The command as this process would execute it.

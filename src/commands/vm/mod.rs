@@ -6,6 +6,7 @@ mod exits;
 mod linux;
 mod list;
 mod map;
+mod processor;
 mod run;
 mod share;
 mod statistics;
@@ -166,7 +167,7 @@ pub fn command(
     let name = command.first().and_then(|name| name.to_str());
     match name.and_then(ringside_guest::program) {
         Some(_) if linux.is_used() => Err(Failure::usage(format!(
-            "`{}` is a guest program that is built in, without a kernel: leave out --kernel, --console and --file, or name a program of this host by its path",
+            "`{}` is a guest program that is built in, without a kernel: leave out --kernel, --console, --stamps, --cpu-template, --mask and --file, or name a program of this host by its path",
             name.unwrap_or_default()
         ))),
         Some(program) => {

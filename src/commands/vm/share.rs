@@ -37,7 +37,7 @@ impl ShareArgs {
 
 /// Change a running machine's share of the processors
 ///
-/// The machine was started with --cpus or --cpu-weight (of `vm run`, `vm exits` or `run --in vm`).
+/// The machine was started with --cpus or --cpu-weight (of `vm run`, `vm boot`, `vm exits` or `run --in vm`).
 #[derive(clap::Args)]
 #[group(required = true, multiple = true, id = "share", args = ["cpus", "cpu_weight"])]
 pub struct UpdateArgs {

@@ -64,16 +64,20 @@ fn install(signal: i32) -> io::Result<()> {
 /// The system call's, for a signal that cannot be handled.
 pub fn watch(signals: &[i32]) -> io::Result<()> {
     for &signal in signals {
-        // SAFETY: all-zero is a valid `sigaction`, and a null new action only reads the old one.
-        let ignored = unsafe {
-            let mut old: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(signal, ptr::null(), &mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
-        };
-        if !ignored {
+        if !is_ignored(signal) {
             install(signal)?;
         }
     }
     Ok(())
+}
+
+/// Whether this process ignores a signal, as one under `nohup` does SIGHUP.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all-zero is a valid `sigaction`, and a null new action only reads the old one.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, ptr::null(), &mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// The signal that asked this process to end, if one did.

@@ -43,7 +43,7 @@ const fn feature(
 }
 
 /// Every feature that can be masked.
-pub const FEATURES: [Feature; 41] = [
+pub const FEATURES: [Feature; 45] = [
     feature("sse3", 1, 0, Ecx, 0),
     feature("pclmulqdq", 1, 0, Ecx, 1),
     feature("monitor", 1, 0, Ecx, 3),
@@ -77,11 +77,15 @@ pub const FEATURES: [Feature; 41] = [
     feature("avx512f", 7, 0, Ebx, 16),
     feature("rdseed", 7, 0, Ebx, 18),
     feature("smap", 7, 0, Ebx, 20),
+    feature("clwb", 7, 0, Ebx, 24),
     feature("umip", 7, 0, Ecx, 2),
     feature("pku", 7, 0, Ecx, 3),
+    feature("user_shstk", 7, 0, Ecx, 7),
     feature("la57", 7, 0, Ecx, 16),
     feature("rdpid", 7, 0, Ecx, 22),
     feature("fsrm", 7, 0, Edx, 4),
+    feature("ibt", 7, 0, Edx, 20),
+    feature("abm", 0x8000_0001, 0, Ecx, 5),
     feature("nx", 0x8000_0001, 0, Edx, 20),
     feature("pdpe1gb", 0x8000_0001, 0, Edx, 26),
     feature("rdtscp", 0x8000_0001, 0, Edx, 27),

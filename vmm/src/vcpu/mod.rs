@@ -7,3 +7,4 @@ pub mod features;
 pub mod linux;
 pub mod long_mode;
 pub(crate) mod run;
+pub mod template;
