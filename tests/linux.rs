@@ -116,21 +116,20 @@ fn streams_status_environment_and_directory_pass_through() {
     );
 }
 
-/// A megabyte in which every byte occurs, and no period is a power of two.
-fn megabyte() -> Vec<u8> {
-    (0..1_u32 << 20)
-        .map(|at| (at % 251 ^ at >> 12) as u8)
-        .collect()
+/// Bytes among which each occurs, and with no period that is a power of two.
+fn bytes(count: u32) -> Vec<u8> {
+    (0..count).map(|at| (at % 251 ^ at >> 12) as u8).collect()
 }
 
 #[test]
-fn a_megabyte_goes_in_and_comes_out_as_it_was() {
+fn many_bytes_go_in_and_come_out_as_they_were() {
     if !has_kernel() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bytes");
-    fs::write(&file, megabyte()).unwrap();
+    let (stored, typed) = (bytes(1 << 20), bytes(1 << 16));
+    fs::write(&file, &stored).unwrap();
     let name = file.to_str().unwrap();
     // Out of a file that travels along, then from standard input, through a reading command each.
     let script = format!("cat {name}; cat; echo between >&2");
@@ -139,12 +138,12 @@ fn a_megabyte_goes_in_and_comes_out_as_it_was() {
     ];
     let mut child = guest(&arguments).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
-    let feeder = thread::spawn(move || input.write_all(&megabyte()));
+    let all = [&stored[..], &typed].concat();
+    let feeder = thread::spawn(move || input.write_all(&typed));
     let output = child.wait_with_output().unwrap();
     feeder.join().unwrap().unwrap();
     let error = text(&output.stderr);
     assert_eq!((output.status.code(), &*error), (Some(0), "between\n"));
-    let all = [megabyte(), megabyte()].concat();
     assert_eq!(output.stdout.len(), all.len());
     assert!(output.stdout == all, "bytes have changed on their way");
 }

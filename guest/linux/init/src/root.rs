@@ -10,6 +10,7 @@
 use crate::Failure;
 use crate::sys::{self, Errno};
 use crate::task::Task;
+use alloc::format;
 use core::ffi::CStr;
 
 /// Where the initramfs puts a root that travels inside of it.
@@ -58,7 +59,9 @@ pub fn enter(task: &Task<'_>) -> Result<(), Failure> {
     if task.image.is_none() {
         sys::mkdir(CARRIED);
     }
-    mount(c"tmpfs", c"tmpfs", c"/over", c"mode=755")?;
+    let size = format!("mode=755,size={}\0", writable_bytes(sys::memory_bytes()));
+    let size = CStr::from_bytes_until_nul(size.as_bytes()).unwrap_or_default();
+    mount(c"tmpfs", c"tmpfs", c"/over", size)?;
     sys::mkdir(c"/over/upper");
     sys::mkdir(c"/over/work");
     mount(c"overlay", c"overlay", c"/new", lower)?;
@@ -92,6 +95,12 @@ pub fn enter(task: &Task<'_>) -> Result<(), Failure> {
             .map_err(|errno| Failure::new("name the guest", name.to_bytes(), errno))?;
     }
     Ok(())
+}
+
+/// How much can be written: all but what the kernel and programs need, and at least the half.
+fn writable_bytes(memory_bytes: u64) -> u64 {
+    const KEPT: u64 = 96 << 20;
+    memory_bytes.saturating_sub(KEPT).max(memory_bytes / 2)
 }
 
 fn mount(kind: &CStr, source: &CStr, place: &CStr, options: &CStr) -> Result<(), Failure> {

@@ -117,6 +117,15 @@ pub fn set_hostname(name: &[u8]) -> Result<(), Errno> {
     unsafe { call(170, [name.as_ptr() as usize, name.len()]) }.map(drop)
 }
 
+/// The machine's memory, in bytes (`man 2 sysinfo`; its unit is a byte on 64 bits).
+pub fn memory_bytes() -> u64 {
+    const TOTAL: usize = 4;
+    let mut info = [0_u64; 14];
+    // SAFETY: sysinfo(99) writes a structure of 112 bytes.
+    unsafe { call(99, [&raw mut info as usize]) }.ok();
+    info[TOTAL]
+}
+
 pub fn sync() {
     // SAFETY: sync(162) takes nothing.
     unsafe { call(162, []) }.ok();
