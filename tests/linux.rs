@@ -118,7 +118,9 @@ fn streams_status_environment_and_directory_pass_through() {
 
 /// Bytes among which each occurs, and with no period that is a power of two.
 fn bytes(count: u32) -> Vec<u8> {
-    (0..count).map(|at| (at % 251 ^ at >> 12) as u8).collect()
+    (0..count)
+        .map(|at| ((at % 251) ^ (at >> 12)) as u8)
+        .collect()
 }
 
 #[test]

@@ -21,7 +21,10 @@ pub fn kernel(cache: &Cache, ring0: Ring0) -> Result<Kernel, RunError> {
     cache.best(ring0).ok_or_else(|| no_kernel(ring0))
 }
 
-/// Its name, or why there is none, for a comparison.
+/// Its name, for a comparison.
+///
+/// # Errors
+/// Why there is none, and what to do.
 pub fn kernel_name(label: &KvmLabel) -> Result<String, String> {
     // Without KVM the machine itself says why.
     let ring0 = ring0(label).unwrap_or(Ring0::Native);

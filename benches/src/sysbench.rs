@@ -134,9 +134,9 @@ impl Request {
         if self.test != "fileio" {
             return Vec::new();
         }
-        let sizes = self.options.iter();
-        let size = sizes.filter_map(|option| option.strip_prefix("--file-total-size="));
-        let size = size.last().and_then(|size| size::parse(size).ok());
+        let last_first = self.options.iter().rev();
+        let mut sizes = last_first.filter_map(|option| option.strip_prefix("--file-total-size="));
+        let size = sizes.next().and_then(|size| size::parse(size).ok());
         let memory = GUEST + size.unwrap_or(FILES_OF_SYSBENCH);
         let options = ["--file", "sysbench", "--memory", &memory.to_string()];
         options.map(str::to_owned).to_vec()

@@ -78,8 +78,10 @@ fn arranged(report: &Report, look: Look, intervals: Intervals) -> Table {
     table.set_header(header);
     for workload in &report.workloads {
         for metric in &workload.metrics {
-            let is_first = metric.name == workload.metrics[0].name;
-            if metric.results.is_empty() && !(is_first && !workload.not_run.is_empty()) {
+            // Reasons stand in the first row.
+            let has_reasons =
+                metric.name == workload.metrics[0].name && !workload.not_run.is_empty();
+            if metric.results.is_empty() && !has_reasons {
                 continue;
             }
             let mut row = vec![Cell::new(row_heading(metric))];
