@@ -65,6 +65,13 @@ pub enum LifeCall {
         /// How many.
         count: usize,
     },
+    /// `sendmsg(RTM_NEWLINK)`: an interface of the host's becomes the child's.
+    MoveInterface {
+        /// Its name.
+        name: String,
+        /// Its name in there.
+        inside: String,
+    },
     /// `umount2`.
     Unmount {
         /// Where.
@@ -129,7 +136,9 @@ impl LifeCall {
             Self::Claim { .. } => "mkdir",
             Self::KeepConfig { .. } => "write",
             Self::Save { .. } | Self::TellPid { .. } => "rename",
-            Self::StartScope { .. } | Self::SendDescriptor { .. } => "sendmsg",
+            Self::StartScope { .. } | Self::SendDescriptor { .. } | Self::MoveInterface { .. } => {
+                "sendmsg"
+            }
             Self::Listen { .. } => "bind",
             Self::Join { .. } => "setns",
             Self::TakeMounts { .. } => "open_tree",
@@ -165,6 +174,10 @@ impl fmt::Display for LifeCall {
                 write!(f, "open({path:?}), setns({})", kind.flag_name())
             }
             Self::TakeMounts { count } => write!(f, "open_tree(OPEN_TREE_CLONE), {count} times"),
+            Self::MoveInterface { name, inside } => write!(
+                f,
+                "sendmsg(RTM_NEWLINK, {name:?}, IFLA_NET_NS_FD, IFLA_IFNAME {inside:?})"
+            ),
             Self::Unmount { path } => write!(f, "umount2({path:?}, MNT_DETACH)"),
             Self::Save { path } => write!(f, "write, rename({path:?})"),
             Self::TellPid { path } => write!(f, "write, rename({path:?})"),

@@ -198,6 +198,8 @@ pub enum OciCall {
     ChangeDirectory { path: CString },
     /// `personality`.
     Personality { domain: u64 },
+    /// `set_mempolicy`: a mode with its flags, and memory nodes.
+    MemoryPolicy { mode: u32, nodes: Vec<usize> },
     /// `sched_setattr`.
     Scheduler(SchedulerSettings),
     /// `ioprio_set`.
@@ -275,6 +277,7 @@ impl OciCall {
             Self::Capabilities { .. } => "capset",
             Self::ChangeDirectory { .. } => "chdir",
             Self::Personality { .. } => "personality",
+            Self::MemoryPolicy { .. } => "set_mempolicy",
             Self::Scheduler(_) => "sched_setattr",
             Self::IoPriority { .. } => "ioprio_set",
             Self::Seccomp { .. } => "seccomp",
@@ -386,6 +389,7 @@ impl fmt::Display for OciCall {
                 "openat(\"ROOT/dev/pts/ptmx\"), ioctl(TIOCGPTPEER), sendmsg(SCM_RIGHTS), ioctl(TIOCSCTTY), dup2"
             ),
             Self::Personality { domain } => write!(f, "personality({domain:#x})"),
+            Self::MemoryPolicy { mode, nodes } => write!(f, "set_mempolicy({mode:#x}, {nodes:?})"),
             Self::Scheduler(it) => write!(
                 f,
                 "sched_setattr(policy {}, nice {}, priority {})",

@@ -117,6 +117,12 @@ fn oci(call: &OciCall, errno: Errno) -> &'static str {
         (OciCall::Seccomp { .. }, Errno::EACCES) => {
             "; without CAP_SYS_ADMIN a filter takes `process.noNewPrivileges`"
         }
+        (OciCall::MemoryPolicy { .. }, Errno::EINVAL) => {
+            "; the kernel takes this mode not with these nodes and flags: see /sys/devices/system/node/has_memory, and `linux.resources.cpu.mems`"
+        }
+        (OciCall::MemoryPolicy { .. }, Errno::ENOSYS) => {
+            "; this kernel knows no memory nodes: remove it"
+        }
         (OciCall::Scheduler(_) | OciCall::IoPriority { .. }, Errno::EPERM) => {
             "; real time takes CAP_SYS_NICE: choose another policy or class"
         }
@@ -160,10 +166,21 @@ fn life(call: &LifeCall, errno: Errno) -> &'static str {
         (LifeCall::Join { .. }, Errno::EPERM) => {
             "; run as root with CAP_SYS_ADMIN over that namespace"
         }
+        (LifeCall::MoveInterface { .. }, errno) => interface(errno),
         (LifeCall::AwaitEnd, Errno::ETIMEDOUT) => {
             "; it hangs in the kernel: see /proc/PID/stack, and try again"
         }
         (LifeCall::Listen { .. }, Errno::EADDRINUSE) => "; delete the container with --force",
+        _ => "",
+    }
+}
+
+fn interface(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENODEV => "; there is no such interface: see `ip link`",
+        Errno::EEXIST => "; the container has one of that name: give another in `name`",
+        Errno::EINVAL => "; this kind of interface stays where it was made: give another one",
+        Errno::EPERM => "; run as root with CAP_NET_ADMIN over both networks",
         _ => "",
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cgroup::Version;
-use crate::spec::capability_names;
+use crate::spec::{MEMORY_FLAGS, MEMORY_MODES, capability_names};
 
 /// A configuration to begin with: that of `runc spec`, and with `is_rootless` that of an ordinary user.
 pub fn default_spec(is_rootless: bool) -> Value {
@@ -100,7 +100,8 @@ pub fn features() -> Value {
             "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": false}
+            "memoryPolicy": {"modes": MEMORY_MODES, "flags": MEMORY_FLAGS},
+            "netDevices": {"enabled": true}
         },
         "annotations": {"io.github.ringside.version": env!("CARGO_PKG_VERSION")},
         "potentiallyUnsafeConfigAnnotations": []

@@ -16,7 +16,7 @@ use super::init::{self, Inheritance};
 use super::join::Joins;
 use super::plan::execution;
 use super::state::{self, Directory, Record, Status};
-use super::{Error, detached, hooks, notify, own_binary};
+use super::{Error, detached, hooks, interfaces, notify, own_binary};
 use crate::Observer;
 use crate::cgroup::{self, Group, Layout, Limits, Version, systemd};
 use crate::execute::{self, Kernel};
@@ -218,6 +218,10 @@ impl Runtime<'_> {
             LifeCall::TakeMounts { .. } => {
                 self.detached = detached::take(self.plan).map_err(|error| self.refuse(error))?;
                 Ok(())
+            }
+            LifeCall::MoveInterface { name, inside } => {
+                let pid = self.child.as_ref().ok_or(Errno::ESRCH)?.pid;
+                interfaces::move_into(pid.as_raw(), name, inside)
             }
             LifeCall::Unmount { path } => match umount2(path, MntFlags::MNT_DETACH) {
                 // Nothing is mounted there, or nothing is there.

@@ -305,6 +305,7 @@ impl Init<'_> {
                 nix::sys::personality::Persona::from_bits_retain(*domain as i32),
             )
             .map(drop),
+            OciCall::MemoryPolicy { mode, nodes } => sys::set_memory_policy(*mode, nodes),
             OciCall::Scheduler(it) => sys::set_scheduler(SchedulerAttributes {
                 size: 0,
                 policy: it.policy,

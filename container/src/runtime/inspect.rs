@@ -277,11 +277,13 @@ fn mounts(process: &Path, spec: &Spec) -> Result<Vec<Fact>, Error> {
     for (paths, asked) in hidden {
         for path in paths {
             // Seen through the container's root: what is not there needs no hiding.
-            let inside = process.join("root").join(path.trim_start_matches('/'));
+            let path = path.trim_start_matches('/');
+            let inside = process.join("root").join(path);
             if fs::symlink_metadata(&inside).is_err() {
                 continue;
             }
-            let found = all.iter().rev().find(|it| it.point == *path);
+            let mut mounted = all.iter().rev();
+            let found = mounted.find(|it| it.point.strip_prefix('/') == Some(path));
             let is_read_only = found.is_some_and(|it| it.options.iter().any(|it| it == "ro"));
             let is_mask = found.is_some_and(|it| it.kind == "tmpfs" || it.kind == "devtmpfs");
             let is_so = match asked {
@@ -289,7 +291,7 @@ fn mounts(process: &Path, spec: &Spec) -> Result<Vec<Fact>, Error> {
                 _ => is_read_only,
             };
             facts.push(Fact::new(
-                path.clone(),
+                format!("/{path}"),
                 Some(asked.to_owned()),
                 is_so.then(|| asked.to_owned()),
             ));

@@ -325,6 +325,24 @@ fn introduce(steps: &mut Vec<Step>, facts: &Facts<'_>) {
             .asked_by("process.oomScoreAdj"),
         );
     }
+    for (name, device) in &spec.linux.net_devices {
+        let inside = match device.name.as_str() {
+            "" => name,
+            other => other,
+        };
+        let call = LifeCall::MoveInterface {
+            name: name.clone(),
+            inside: inside.to_owned(),
+        };
+        steps.push(
+            life(
+                "give it an interface of the host's",
+                "one is in a single network at a time",
+                call,
+            )
+            .asked_by(format!("linux.netDevices.{name}")),
+        );
+    }
     tell_pid(steps, facts.what.pid_file.as_deref());
     send_descriptor(steps, facts.what.pidfd_socket.as_deref());
     steps.push(release());

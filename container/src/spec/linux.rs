@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Resources, Seccomp, or_default};
+use super::{MemoryPolicy, Resources, Seccomp, or_default};
 use crate::namespace::Namespace;
 
 /// The field `linux`.
@@ -68,15 +68,15 @@ pub struct Linux {
     /// Cache allocation by resctrl; refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<serde_json::Value>,
-    /// NUMA policy of its memory; refused.
+    /// On which memory nodes its pages are to be.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_policy: Option<serde_json::Value>,
-    /// Interfaces of the host's to move into it; refused.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Interfaces of the host's that it gets, by their names there.
     #[serde(
         deserialize_with = "or_default",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
-    pub net_devices: BTreeMap<String, serde_json::Value>,
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// Execution domain, `LINUX` or `LINUX32`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
@@ -91,6 +91,18 @@ pub struct Personality {
     /// None is defined as yet.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
+}
+
+/// An interface that is moved into the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct NetDevice {
+    /// Its name in there; empty for the one that it has.
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub name: String,
 }
 
 /// One line of a map of users or groups.

@@ -11,6 +11,7 @@ mod error;
 mod filesystem;
 mod hooks;
 mod linux;
+mod memory_policy;
 mod process;
 mod resources;
 mod seccomp;
@@ -24,7 +25,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use error::Error;
 pub use filesystem::{Mount, Root};
 pub use hooks::{Hook, Hooks};
-pub use linux::{Device, IdMapping, Linux, NamespaceKind, NamespaceSpec, Personality, TimeOffset};
+pub use linux::{
+    Device, IdMapping, Linux, NamespaceKind, NamespaceSpec, NetDevice, Personality, TimeOffset,
+};
+pub use memory_policy::{MEMORY_FLAGS, MEMORY_MODES, MemoryPolicy};
 pub use process::{
     Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
     capability_names, capability_number,
@@ -148,6 +152,23 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The numbers of a list such as `0-3,7`, each below 1024.
+///
+/// # Errors
+/// The field `at`, with `why`, when it is no such list.
+pub(crate) fn numbers(at: &str, list: &str, why: &'static str) -> Result<Vec<usize>, Error> {
+    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|it| *it < 1024);
+    let mut all = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) if first <= last => all.extend(first..=last),
+            _ => return Err(Error::field(at, list, why)),
+        }
+    }
+    Ok(all)
 }
 
 fn is_false(value: &bool) -> bool {

@@ -164,7 +164,7 @@ fn each_impossible_field_is_named_by_its_path() {
         ),
         (
             "/linux/maskedPaths/0",
-            json!("proc"),
+            json!("/a\0b"),
             "linux.maskedPaths[0]",
         ),
         (
@@ -184,8 +184,12 @@ fn each_impossible_field_is_named_by_its_path() {
             "linux.personality.domain",
         ),
         ("/linux/intelRdt", json!({}), "linux.intelRdt"),
-        ("/linux/memoryPolicy", json!({}), "linux.memoryPolicy"),
-        ("/linux/netDevices", json!({"eth0": {}}), "linux.netDevices"),
+        ("/linux/memoryPolicy", json!({}), "linux.memoryPolicy.mode"),
+        (
+            "/linux/netDevices",
+            json!({"eth0": {}}),
+            "linux.netDevices.eth0",
+        ),
         (
             "/linux/seccomp/syscalls/0/names",
             json!([]),

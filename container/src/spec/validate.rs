@@ -52,27 +52,14 @@ impl Spec {
         for (index, device) in self.linux.devices.iter().enumerate() {
             device.validate(&format!("linux.devices[{index}]"))?;
         }
-        for (field, is_there, why) in [
-            (
-                "linux.intelRdt",
-                self.linux.intel_rdt.is_some(),
-                "cache allocation is not supported; remove it",
-            ),
-            (
-                "linux.memoryPolicy",
-                self.linux.memory_policy.is_some(),
-                "NUMA policies are not supported; remove it, or use `linux.resources.cpu.mems`",
-            ),
-            (
-                "linux.netDevices",
-                !self.linux.net_devices.is_empty(),
-                "interfaces are not moved; remove it, and move them by a createRuntime hook",
-            ),
-        ] {
-            if is_there {
-                return Err(Error::field(field, "an object", why));
-            }
+        if self.linux.intel_rdt.is_some() {
+            let why = "cache allocation is not supported; remove it";
+            return Err(Error::field("linux.intelRdt", "an object", why));
         }
+        if let Some(policy) = &self.linux.memory_policy {
+            policy.kernel()?;
+        }
+        self.interfaces()?;
         self.linux
             .seccomp
             .as_ref()
@@ -103,6 +90,44 @@ impl Spec {
                     "it would be the host's; add a namespace of type uts",
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// Names that the kernel takes, each once, for a network that is not the host's.
+    fn interfaces(&self) -> Result<(), Error> {
+        let mut taken = Vec::new();
+        for (name, device) in &self.linux.net_devices {
+            let at = format!("linux.netDevices.{name}");
+            if !self.has(NamespaceKind::Network) {
+                let why = "it would stay with the host; add a namespace of type network";
+                return Err(Error::field(at, "an object", why));
+            }
+            let is_template = device.name.ends_with("%d");
+            let fixed = device.name.strip_suffix("%d").unwrap_or(&device.name);
+            interface(&at, name)?;
+            if !device.name.is_empty() {
+                let field = format!("{at}.name");
+                // The number takes the place of the template's two characters, or one more.
+                interface(
+                    &field,
+                    if is_template && fixed.is_empty() {
+                        "x"
+                    } else {
+                        fixed
+                    },
+                )?;
+            }
+            let inside = if device.name.is_empty() {
+                name
+            } else {
+                &device.name
+            };
+            if !is_template && taken.contains(&inside) {
+                let why = "two interfaces would have this name; give another";
+                return Err(Error::field(format!("{at}.name"), inside, why));
+            }
+            taken.push(inside);
         }
         Ok(())
     }
@@ -182,6 +207,17 @@ fn path(field: &str, value: &str) -> Result<(), Error> {
         });
     }
     no_nul(field, value)
+}
+
+/// A name as the kernel takes it for an interface (`dev_valid_name`).
+fn interface(field: &str, name: &str) -> Result<(), Error> {
+    let is_bad = |byte: u8| matches!(byte, b'/' | b':' | b'%' | 0) || byte.is_ascii_whitespace();
+    if name.is_empty() || name.len() > 15 || matches!(name, "." | "..") || name.bytes().any(is_bad)
+    {
+        let why = "no interface has such a name: 1 to 15 bytes without blanks, `/`, `:` and `%`";
+        return Err(Error::field(field, name, why));
+    }
+    Ok(())
 }
 
 fn absolute(field: &str, value: &str) -> Result<(), Error> {
@@ -452,8 +488,9 @@ fn paths(linux: &Linux) -> Result<(), Error> {
         ("maskedPaths", &linux.masked_paths),
         ("readonlyPaths", &linux.readonly_paths),
     ] {
+        // Without a slash in front they are taken from the root, as runc does.
         for (index, value) in list.iter().enumerate() {
-            absolute(&format!("linux.{name}[{index}]"), value)?;
+            path(&format!("linux.{name}[{index}]"), value)?;
         }
     }
     no_nul("linux.cgroupsPath", &linux.cgroups_path)?;

@@ -73,6 +73,28 @@ pub fn set_scheduler(mut attributes: SchedulerAttributes) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
 }
 
+/// Memory nodes that the kernel can count: as many as it has bits for.
+const MOST_NODES: usize = 1024;
+
+/// Sets on which memory nodes the caller's pages are to be (`man 2 set_mempolicy`).
+///
+/// # Errors
+/// `EINVAL` for a mode that does not go with these nodes and flags, or for nodes without memory.
+pub fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<(), Errno> {
+    const WORD_BITS: usize = libc::c_ulong::BITS as usize;
+    let mut mask: [libc::c_ulong; MOST_NODES / WORD_BITS] = [0; MOST_NODES / WORD_BITS];
+    for &node in nodes {
+        *mask.get_mut(node / WORD_BITS).ok_or(Errno::EINVAL)? |= 1 << (node % WORD_BITS);
+    }
+    // The kernel leaves out the last bit of as many as it is told of.
+    let (mask, bits) = match nodes {
+        [] => (std::ptr::null(), 0),
+        _ => (mask.as_ptr(), MOST_NODES + 1),
+    };
+    // SAFETY: the kernel reads as many bits as it is told, less one, which the array has.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
+}
+
 /// Sets the calling process's I/O priority (`man 2 ioprio_set`).
 ///
 /// # Errors

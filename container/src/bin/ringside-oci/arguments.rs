@@ -228,7 +228,8 @@ impl Global {
 
     /// Tells whoever asked: on standard error, and in the log that callers read.
     pub fn log(&self, level: &str, message: &str) {
-        eprintln!("{message}");
+        // Callers tell a failure by this word, which every runtime has there.
+        eprintln!("{level}: {message}");
         let Some(path) = &self.log else { return };
         let line = self.line(level, message);
         append(path, &line);

@@ -18,7 +18,7 @@ fn run_command_line() -> u8 {
     let (global, rest) = match arguments::global(&arguments) {
         Ok(parsed) => parsed,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("error: {error}");
             return 1;
         }
     };

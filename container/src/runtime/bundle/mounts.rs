@@ -114,7 +114,8 @@ const RECURSIVE: [(&str, u64, u64); 18] = [
     ("rnosymfollow", 0, libc::MOUNT_ATTR_NOSYMFOLLOW),
     ("rsymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW, 0),
     ("ratime", libc::MOUNT_ATTR__ATIME, 0),
-    ("rnorelatime", libc::MOUNT_ATTR__ATIME, 0),
+    // No mount is without all of the three: who is not to be `relatime` stays what he is.
+    ("rnorelatime", 0, 0),
     ("rnostrictatime", libc::MOUNT_ATTR__ATIME, 0),
 ];
 

@@ -54,6 +54,17 @@ pub fn steps(
             .asked_by("linux.personality"),
         );
     }
+    if let Some(policy) = &spec.linux.memory_policy {
+        let (mode, nodes) = policy.kernel()?;
+        steps.push(
+            oci(
+                "choose memory nodes",
+                "memory of another processor is farther away",
+                vec![OciCall::MemoryPolicy { mode, nodes }],
+            )
+            .asked_by("linux.memoryPolicy"),
+        );
+    }
     if let Some(scheduler) = &process.scheduler {
         let call = OciCall::Scheduler(scheduler_settings(scheduler)?);
         steps.push(
@@ -142,6 +153,15 @@ pub fn steps(
         ));
     }
     confine(steps, process);
+    // Whoever decides about calls has the listener once the container is created.
+    if spec
+        .linux
+        .seccomp
+        .as_ref()
+        .is_some_and(|it| !it.listener_path.is_empty())
+    {
+        steps.extend(filter.take());
+    }
     if options.waits_for_start {
         steps.push(oci(
             "wait for start",
@@ -289,17 +309,7 @@ fn scheduler_settings(scheduler: &Scheduler) -> Result<SchedulerSettings, Error>
 /// # Errors
 /// The field `at` when it is no such list.
 pub fn processors(at: &str, list: &str) -> Result<Vec<usize>, Error> {
-    let refuse = || Error::field(at, list, "give processors such as 0-3,7, below 1024");
-    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|it| *it < 1024);
-    let mut all = Vec::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        match (number(first), number(last)) {
-            (Some(first), Some(last)) if first <= last => all.extend(first..=last),
-            _ => return Err(refuse()),
-        }
-    }
-    Ok(all)
+    crate::spec::numbers(at, list, "give processors such as 0-3,7, below 1024")
 }
 
 /// Where the program may be, in the order of the search.
