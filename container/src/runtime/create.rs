@@ -165,6 +165,16 @@ fn warn_of_capabilities(process: &crate::spec::Process) {
     }
 }
 
+/// Tells that mounts will not be labelled, which keeps nobody from anything.
+fn warn_of_label(spec: &Spec) {
+    let label = &spec.linux.mount_label;
+    if !label.is_empty() && super::bundle::label::context(label).is_none() {
+        eprintln!(
+            "warning: ignoring `linux.mountLabel` {label:?}: SELinux is not enabled in this kernel; boot with selinux=1, or remove it"
+        );
+    }
+}
+
 /// All that is known before anything is done.
 struct Prepared {
     bytes: Vec<u8>,
@@ -195,6 +205,7 @@ impl Prepared {
         })?;
         let mut spec = Spec::parse(&bytes)?;
         spec.validate()?;
+        warn_of_label(&spec);
         if let Some(process) = &mut spec.process {
             warn_of_capabilities(process);
             if what.listen_fds > 0 {

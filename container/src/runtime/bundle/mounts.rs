@@ -347,7 +347,7 @@ fn plan(
         planned.source = Some(c(source));
         planned.kind = Some(c(&mount.kind));
     }
-    let context = super::label::context(&spec.linux.mount_label)?;
+    let context = super::label::context(&spec.linux.mount_label);
     if let (Some(context), false) = (&context, mount.is_bind()) {
         data.push(context);
     }
