@@ -318,6 +318,55 @@ fn root_propagation_is_as_asked() {
     }
 }
 
+/// Mounts that go when this does.
+struct SharedTree(tempfile::TempDir);
+
+impl SharedTree {
+    /// A shared mount with another one in it.
+    fn new() -> Self {
+        use nix::mount::{MsFlags, mount};
+        let it = Self(tempfile::tempdir().unwrap());
+        let (outer, none) = (it.0.path(), None::<&str>);
+        mount(Some(outer), outer, none, MsFlags::MS_BIND, none).unwrap();
+        mount(none, outer, none, MsFlags::MS_SHARED, none).unwrap();
+        let inner = outer.join("sub");
+        std::fs::create_dir(&inner).unwrap();
+        mount(none, &inner, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        it
+    }
+}
+
+impl Drop for SharedTree {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_bind_has_the_propagation_that_was_asked_for() {
+    let shows = "grep ' /there' /proc/self/mountinfo | cut -d' ' -f7 | tr '\\n:' '  ' | tr -d 0-9";
+    for (option, expected) in [
+        ("shared", "shared  master "),
+        ("rshared", "shared  shared "),
+        ("rslave", "master  master "),
+        ("private", "-  master "),
+        ("rprivate", "- - "),
+    ] {
+        let tree = SharedTree::new();
+        let Some(bundle) = Bundle::new(shows, |spec| {
+            let bind = json!({"destination": "/there", "source": tree.0.path(), "options": ["rbind", option]});
+            spec["mounts"].as_array_mut().unwrap().push(bind);
+        }) else {
+            return;
+        };
+        let out = bundle.oci(&["run", "ID"]).ok();
+        let words: Vec<&str> = out.split_whitespace().collect();
+        let expected: Vec<&str> = expected.split_whitespace().collect();
+        assert_eq!(words, expected, "{option}");
+        bundle.is_gone();
+    }
+}
+
 #[test]
 fn its_pages_come_from_the_nodes_of_its_policy_and_exec_joins_in() {
     let command = "head -1 /proc/self/numa_maps | cut -d' ' -f2";

@@ -235,17 +235,14 @@ impl Init<'_> {
             }
             OciCall::RunHooks { kind } => self.run_hooks(*kind),
             OciCall::PivotRoot => {
-                // Onto itself: the old root lies on top of the new one and is taken off.
+                // Onto itself: the old root lies on top of the new one and is taken off. Nothing of that
+                // is to reach the host, and `.` is the new one, whose mounts stay as they were asked for.
+                let old = open(c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
                 fchdir(self.root()?)?;
                 pivot_root(c".", c".")?;
                 self.leave_host();
-                mount(
-                    None::<&CStr>,
-                    c".",
-                    None::<&CStr>,
-                    MsFlags::MS_SLAVE | MsFlags::MS_REC,
-                    None::<&CStr>,
-                )?;
+                sys::set_propagation(old.as_fd(), MsFlags::MS_SLAVE | MsFlags::MS_REC)?;
+                drop(old);
                 umount2(c".", MntFlags::MNT_DETACH)?;
                 chdir(c"/")
             }
