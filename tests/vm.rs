@@ -285,3 +285,21 @@ fn what_is_no_program_says_why() {
     assert_ne!(linux.status.code(), Some(0));
     assert!(text(&linux.stderr).contains("program for Linux"));
 }
+
+#[test]
+fn the_ways_out_of_a_guest_are_compared() {
+    if !has_kvm() {
+        return;
+    }
+    let output = vm(&["channels", "--kib", "2", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let ways = value["ways"].as_array().expect("a list");
+    let exits = |index: usize| (ways[index]["name"].as_str(), ways[index]["exits"].as_u64());
+    assert_eq!(exits(0), (Some("serial"), Some(2048)));
+    assert_eq!(exits(1), (Some("buffer"), Some(2)));
+    assert_eq!(exits(2), (Some("ring"), Some(1)));
+    assert_eq!(exits(3), (Some("virtio"), Some(1)));
+    let table = vm(&["channels", "--kib", "1"]);
+    assert!(text(&table.stdout).contains("1024.000"));
+}

@@ -55,7 +55,7 @@ enum Model {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     match args.model {
         Model::Native | Model::Container if args.linux.is_used() => Err(Failure::usage(
-            "--kernel, --console, --stamps, --cpu-template, --mask and --file are for a Linux guest; use --in vm, or leave them out",
+            "--kernel, --console, --stamps, --cpu-template, --mask, --file and devices are for a Linux guest; use --in vm, or leave them out",
         )),
         Model::Native => native(args),
         Model::Container => container(args),

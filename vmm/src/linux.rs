@@ -184,7 +184,7 @@ impl LinuxMachine {
         let address = Gpa(VIRTIO.0 + count as u64 * linux::VIRTIO_WINDOW);
         let transport = Transport::new(device, self.memory.clone(), interrupt, complain);
         let transport = Arc::new(transport.map_err(LinuxMachineError::Device)?);
-        let registers = Mmio::new(transport.clone());
+        let registers = Mmio::with_doorbells(transport.clone(), address, self.handle.doorbells());
         self.buses
             .memory
             .insert(address.0, linux::VIRTIO_WINDOW, registers)?;

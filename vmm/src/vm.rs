@@ -43,6 +43,9 @@ pub enum VmError {
     /// No thread for another vCPU.
     #[error("cannot make a thread for a vCPU: {0}")]
     Thread(io::Error),
+    /// No descriptors for the console that the program asks for.
+    #[error("cannot make the guest's virtio console: {0}")]
+    Console(io::Error),
     /// No timer for the time limit.
     #[error("cannot set a timer for the guest's time limit: {0}")]
     Timer(io::Error),
@@ -176,7 +179,10 @@ impl Vm {
             Ok(vcpu)
         });
         let vcpus = vcpus.collect::<Result<_, SetUpError>>()?;
-        let buses = Buses::bare(&memory, streams);
+        let buses = match needs.console {
+            true => Buses::bare_with_console(&memory, streams).map_err(VmError::Console)?,
+            false => Buses::bare(&memory, streams),
+        };
         Ok(Vm::assemble(vcpus, handle, memory, buses, Unclaimed::Ends))
     }
 

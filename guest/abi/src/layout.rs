@@ -19,6 +19,8 @@
 //!     …         heap: the rest up to the demand frames       r w      r w
 //!     …         demand frames: mapped only on first touch    –        –
 //!  end of memory
+//!     …
+//!  0x8_0000_0000  registers of a virtio console, if asked for r w      r w
 //!
 //!  guest-virtual only
 //!  0x40_0000_0000  demand zone: its first touch is a page fault that ring 0
@@ -61,6 +63,8 @@ pub const IMAGE: u64 = 0x20_0000;
 pub const DEMAND_ZONE: u64 = 0x40_0000_0000;
 /// The largest demand zone: what its page tables have room for.
 pub const DEMAND_MAX_BYTES: u64 = 256 << 20;
+/// The registers of a virtio console: beyond all memory, on a page of their own.
+pub const CONSOLE: u64 = 32 << 30;
 /// The least memory that a bare guest can be given.
 pub const MEMORY_MIN_BYTES: u64 = 8 << 20;
 

@@ -11,6 +11,8 @@ pub const NAME: &str = "Ringside";
 pub const TYPE: u32 = 1;
 /// Flag: a local interrupt controller and its timer for each processor.
 pub const INTERRUPTS: u32 = 1;
+/// Flag: a virtio console at [`layout::CONSOLE`](crate::layout::CONSOLE).
+pub const CONSOLE: u32 = 2;
 
 /// The note, as it lies in the file: a program puts one into its section `.note.ringside`.
 #[repr(C, align(4))]
@@ -46,14 +48,17 @@ pub struct Needs {
     /// Whether each has a local interrupt controller with a timer (an x2APIC, reached by MSRs).
     /// With one, `hlt` waits for an interrupt in the kernel and is no exit.
     pub interrupts: bool,
+    /// Whether there is a virtio console, whose output is the machine's.
+    pub console: bool,
 }
 
-/// Without a note: one processor, and no interrupts.
+/// Without a note: one processor, no interrupts, no console.
 impl Default for Needs {
     fn default() -> Needs {
         Needs {
             processors: 1,
             interrupts: false,
+            console: false,
         }
     }
 }
@@ -65,9 +70,10 @@ impl Needs {
         let (processors, flags) = bytes.split_at_checked(4)?;
         let processors = u32::from_le_bytes(processors.try_into().ok()?);
         let flags = u32::from_le_bytes(flags.try_into().ok()?);
-        (flags & !INTERRUPTS == 0).then_some(Needs {
+        (flags & !(INTERRUPTS | CONSOLE) == 0).then_some(Needs {
             processors,
             interrupts: flags & INTERRUPTS != 0,
+            console: flags & CONSOLE != 0,
         })
     }
 }

@@ -146,8 +146,10 @@ pub struct Wiring<'a> {
     pub channel: &'a str,
     /// The image's block device.
     pub image: &'a str,
-    /// An address with its network's bits, and the gateway's.
-    pub network: Option<(&'a str, &'a str)>,
+    /// An address with its network's bits.
+    pub address: Option<&'a str>,
+    /// The gateway's address.
+    pub gateway: Option<&'a str>,
 }
 
 /// The first file system of a guest that runs this command on this kernel.
@@ -179,9 +181,13 @@ pub fn initramfs(
     records.push(spec::CHANNEL, OsStr::new(wiring.channel))?;
     records.push(spec::IMAGE, OsStr::new(wiring.image))?;
     records.push(spec::HOSTNAME, OsStr::new("ringside"))?;
-    if let Some((address, gateway)) = wiring.network {
-        records.push(spec::ADDRESS, OsStr::new(address))?;
-        records.push(spec::GATEWAY, OsStr::new(gateway))?;
+    for (tag, address) in [
+        (spec::ADDRESS, wiring.address),
+        (spec::GATEWAY, wiring.gateway),
+    ] {
+        if let Some(address) = address {
+            records.push(tag, OsStr::new(address))?;
+        }
     }
     command.records(&mut records)?;
     cpio.file(spec::SPEC.trim_start_matches('/'), &records.0);

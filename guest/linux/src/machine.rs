@@ -17,7 +17,7 @@ use ringside_vmm::sys::kvm::Kvm;
 use ringside_vmm::vcpu::control::VmControl;
 use ringside_vmm::vcpu::features::Feature;
 use ringside_vmm::vcpu::template::{self, Template};
-use ringside_vmm::virtio::{Block, Console, DiskError, Kind, Raw as Disk, Violation};
+use ringside_vmm::virtio::{Block, Console, DiskError, Kind, Raw as Disk, Violation, VirtioDevice};
 use ringside_vmm::vm::{Limits, VmError};
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -107,6 +107,10 @@ pub struct Machine {
     pub masked: Vec<Feature>,
     /// Whether the kernel's own words go to standard error.
     pub console: bool,
+    /// The address of its first network card with its network's bits, if there is a card.
+    pub address: Option<String>,
+    /// Who takes what is for other networks.
+    pub gateway: Option<String>,
 }
 
 /// How a run ended, and how it came to user space.
@@ -120,11 +124,16 @@ pub struct Ended {
     pub ready: Option<Instant>,
 }
 
-/// Runs the command with this process's streams.
+/// Runs the command with this process's streams, and with these devices beside its own: a disk is
+/// `/dev/vdb`, for the first one holds the command.
 ///
 /// # Errors
 /// [`RunError`]; how the command itself ended is no error.
-pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
+pub fn run(
+    machine: &Machine,
+    command: &Command,
+    devices: Vec<Box<dyn VirtioDevice>>,
+) -> Result<Ended, RunError> {
     if !machine.kernel.suits(machine.ring0) {
         return Err(RunError::Emulated {
             name: machine.kernel.name.clone(),
@@ -141,7 +150,8 @@ pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
     let wiring = Wiring {
         channel: "/dev/hvc0",
         image: "/dev/vda",
-        network: None,
+        address: machine.address.as_deref(),
+        gateway: machine.gateway.as_deref(),
     };
     let initramfs = initramfs(&machine.kernel, &command, wiring)?;
     let image = Image::open(&machine.kernel.image, &KernelCache::of_user())?;
@@ -167,6 +177,9 @@ pub fn run(machine: &Machine, command: &Command) -> Result<Ended, RunError> {
     linux.plug(console, complain)?;
     let disk = PathBuf::from(format!("/proc/self/fd/{}", files.as_raw_fd()));
     linux.plug(Block::new(Disk::open(&disk, true)?, "ringside"), complain)?;
+    for device in devices {
+        linux.plug(device, complain)?;
+    }
 
     let line = command_line(machine);
     let software = Software {

@@ -10,6 +10,7 @@ pub mod guest;
 pub mod print;
 pub mod ring0;
 mod support;
+pub mod virtio;
 pub mod work;
 
 pub use ringside_abi::needs;
@@ -34,20 +35,17 @@ macro_rules! entry {
     };
 }
 
-/// Asks for so many processors, and for interrupts or not: a note in the program's file, which the
-/// VMM reads.
+/// Asks for so many processors, for interrupts or not, and for a virtio console: a note in the program's
+/// file, which the VMM reads.
 #[macro_export]
 macro_rules! needs {
-    (processors: $processors:literal, interrupts: $interrupts:literal) => {
+    (processors: $processors:literal, interrupts: $interrupts:literal $(, console: $console:literal)?) => {
         #[used]
         #[unsafe(link_section = ".note.ringside")]
         static NEEDS: $crate::needs::Note = $crate::needs::Note::new(
             $processors,
-            if $interrupts {
-                $crate::needs::INTERRUPTS
-            } else {
-                0
-            },
+            ($interrupts as u32 * $crate::needs::INTERRUPTS)
+                $(| ($console as u32 * $crate::needs::CONSOLE))?,
         );
     };
 }

@@ -1,4 +1,4 @@
-//! The virtio devices of `ringside vm boot`.
+//! The virtio devices that a Linux guest is given by options.
 
 use crate::commands::Failure;
 use ringside_vmm::linux::LinuxMachine;
@@ -15,7 +15,7 @@ const MAC: [u8; 6] = [0x02, b'r', b'i', b'n', b'g', 0];
 /// Devices that know that they are virtual
 #[derive(clap::Args)]
 pub struct Devices {
-    /// A disk (/dev/vda, …): FILE, FILE:ro for one that is only read, or BASE:UPPER for one that stays
+    /// A disk (/dev/vda, …; under `run`, whose own disk that is, from /dev/vdb on): FILE, FILE:ro for one that is only read, or BASE:UPPER for one that stays
     /// as it is while UPPER gets what is written
     #[arg(long, value_name = "FILE")]
     disk: Vec<String>,
@@ -32,8 +32,14 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Plugs them into a machine, in the order of the options above.
-    pub fn plug(&self, machine: &mut LinuxMachine) -> Result<(), Failure> {
+    /// Whether there is any.
+    pub fn any(&self) -> bool {
+        !self.disk.is_empty() || !self.tap.is_empty() || self.vsock.is_some() || self.rng
+    }
+
+    /// Opens what they stand for, in the order of the options above.
+    pub fn open(&self) -> Result<Vec<Box<dyn VirtioDevice>>, Failure> {
+        let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::new();
         for name in &self.disk {
             let (file, rest) = name.rsplit_once(':').unwrap_or((name, ""));
             let path = Path::new(file);
@@ -43,29 +49,35 @@ impl Devices {
                 upper => Box::new(CopyOnWrite::open(path, Path::new(upper))?),
             };
             let called = path.file_name().unwrap_or_default().to_string_lossy();
-            plug(machine, Block::new(medium, &called))?;
+            let disk = Block::new(medium, &called);
+            devices.push(Box::new(
+                disk.telling(|failure| eprintln!("ringside: {failure}")),
+            ));
         }
         for (index, name) in (0..).zip(&self.tap) {
             let [a, b, c, d, e, _] = MAC;
-            plug(machine, Net::tap(name, [a, b, c, d, e, index])?)?;
+            devices.push(Box::new(Net::tap(name, [a, b, c, d, e, index])?));
         }
         if let Some(path) = &self.vsock {
-            plug(machine, Vsock::new(CID, path)?)?;
+            devices.push(Box::new(Vsock::new(CID, path)?));
         }
         if self.rng {
-            plug(machine, Rng)?;
+            devices.push(Box::new(Rng));
+        }
+        Ok(devices)
+    }
+
+    /// Plugs them into a machine.
+    pub fn plug(&self, machine: &mut LinuxMachine) -> Result<(), Failure> {
+        let complain = |kind: Kind, violation: Violation| {
+            eprintln!(
+                "ringside: the guest's {} device waits to be reset: {violation}",
+                kind.name
+            );
+        };
+        for device in self.open()? {
+            machine.plug(device, complain)?;
         }
         Ok(())
     }
-}
-
-fn plug(machine: &mut LinuxMachine, device: impl VirtioDevice + 'static) -> Result<(), Failure> {
-    let complain = |kind: Kind, violation: Violation| {
-        eprintln!(
-            "ringside: the guest's {} device waits to be reset: {violation}",
-            kind.name
-        );
-    };
-    machine.plug(device, complain)?;
-    Ok(())
 }

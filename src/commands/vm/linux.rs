@@ -1,6 +1,7 @@
 //! `ringside run --in vm` of a program of this host: in a Linux guest.
 
 use super::ShareArgs;
+use super::devices::Devices;
 use super::processor::ProcessorArgs;
 use crate::commands::{ExitCode, Failure};
 use ringside_benches::clock::monotonic_ns;
@@ -37,6 +38,14 @@ pub struct LinuxArgs {
     /// Take this program, file or folder along into a Linux guest (more than once)
     #[arg(long = "file", value_name = "PATH")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    devices: Devices,
+    /// The address of a Linux guest's first network card, such as 10.0.0.2/24
+    #[arg(long, value_name = "ADDRESS/BITS", requires = "tap")]
+    address: Option<String>,
+    /// Where a Linux guest sends what is for other networks
+    #[arg(long, value_name = "ADDRESS", requires = "address")]
+    gateway: Option<String>,
 }
 
 impl LinuxArgs {
@@ -47,6 +56,7 @@ impl LinuxArgs {
             || self.stamps.is_some()
             || self.processor.is_used()
             || !self.files.is_empty()
+            || self.devices.any()
     }
 }
 
@@ -82,9 +92,12 @@ pub fn run(
         processors: share.cpus.map_or(1.0, f64::ceil).clamp(1.0, 255.0) as u8,
         masked: args.processor.masked(machine::template(ring0))?,
         console: args.console,
+        address: args.address.clone(),
+        gateway: args.gateway.clone(),
     };
+    let devices = args.devices.open()?;
     let _confined = share.enter()?;
-    let ended = machine::run(&machine, &command).map_err(Failure::of_run)?;
+    let ended = machine::run(&machine, &command, devices).map_err(Failure::of_run)?;
     if let Some(path) = &args.stamps {
         write_stamps(path, &ended).map_err(|error| {
             Failure::of_run(format!("cannot write {}: {error}", path.display()))

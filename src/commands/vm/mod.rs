@@ -1,6 +1,7 @@
 //! `ringside vm`: bare guests, by name or file.
 
 mod boot;
+mod channels;
 mod devices;
 mod exits;
 mod linux;
@@ -43,6 +44,7 @@ enum Command {
     Run(run::Args),
     Boot(boot::Args),
     Exits(exits::Args),
+    Channels(channels::Args),
     Walk(walk::WalkArgs),
     Translate(walk::TranslateArgs),
     Map(map::Args),
@@ -56,6 +58,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Run(args) => run::run(args),
         Command::Boot(args) => boot::run(args),
         Command::Exits(args) => exits::run(args),
+        Command::Channels(args) => channels::run(args),
         Command::Walk(args) => walk::walk(args),
         Command::Translate(args) => walk::translate(args),
         Command::Map(args) => map::run(args),
@@ -167,7 +170,7 @@ pub fn command(
     let name = command.first().and_then(|name| name.to_str());
     match name.and_then(ringside_guest::program) {
         Some(_) if linux.is_used() => Err(Failure::usage(format!(
-            "`{}` is a guest program that is built in, without a kernel: leave out --kernel, --console, --stamps, --cpu-template, --mask and --file, or name a program of this host by its path",
+            "`{}` is a guest program that is built in, without a kernel: leave out --kernel, --console, --stamps, --cpu-template, --mask, --file and devices, or name a program of this host by its path",
             name.unwrap_or_default()
         ))),
         Some(program) => {

@@ -57,7 +57,7 @@ pub enum BootError {
 }
 
 /// The most memory that a bare guest can have: what the room for page tables can map.
-pub const MEMORY_MAX_BYTES: u64 = 32 << 30;
+pub const MEMORY_MAX_BYTES: u64 = layout::CONSOLE;
 
 /// Where a loaded guest begins, for who sets the vCPU's registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +162,9 @@ pub fn load(
         )?;
     }
     map(heap_start, heap_end - heap_start, user)?;
+    if image.needs.console {
+        map(layout::CONSOLE, PAGE, user)?;
+    }
     let demand_tables = tables.reserve(Gva(layout::DEMAND_ZONE), demand_bytes)?.0;
     let root = tables.root();
 

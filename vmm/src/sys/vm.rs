@@ -3,14 +3,16 @@
 use super::kvm::{Kvm, Unavailable};
 use super::vcpu::Vcpu;
 use crate::device::io_apic::Message;
-use crate::memory::{DirtyPages, GuestMemory};
+use crate::memory::{DirtyPages, Gpa, GuestMemory};
 use crate::paging::Slot;
 use kvm_bindings::{
     KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_msi, kvm_userspace_memory_region,
 };
+use kvm_ioctls::IoEventAddress;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use thiserror::Error;
+use vmm_sys_util::eventfd::EventFd;
 
 /// What setting up a machine can fail with.
 #[derive(Debug, Error)]
@@ -155,6 +157,21 @@ impl VmHandle {
                 ..Default::default()
             };
             let _: Result<i32, kvm_ioctls::Error> = fd.signal_msi(message);
+        }
+    }
+
+    /// A way to have KVM itself hear a guest's notifications (`KVM_IOEVENTFD`): a write of this value, of 32
+    /// bits, to this address counts the event file up, and is no exit any more.
+    ///
+    /// Its errors are the ioctl's: `EEXIST` for an address and value that have one, `ENOSPC` when there are
+    /// too many.
+    pub fn doorbells(&self) -> impl Fn(Gpa, u32, &EventFd) -> io::Result<()> + Send + use<> {
+        let fd = self.fd.clone();
+        // As of `messages`.
+        let memory = self.memory.clone();
+        move |address, value, bell| {
+            let _: &GuestMemory = &memory;
+            Ok(fd.register_ioevent(bell, &IoEventAddress::Mmio(address.0), value)?)
         }
     }
 

@@ -55,6 +55,12 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// How long a queue is, in requests.
+    #[must_use]
+    pub fn length(&self, queue: usize) -> usize {
+        self.queues.get(queue).map_or(0, |ring| ring.size().into())
+    }
+
     /// Puts the request that was popped last back.
     pub fn put_back(&mut self, queue: usize) {
         if let Some(ring) = self.queues.get_mut(queue) {

@@ -2,33 +2,67 @@
 //!
 //! The thread is there while its driver has the device running, and no longer: a machine whose
 //! guest never looks at a device pays nothing for it but its registers.
+//!
+//! A notification says that there is something to do, and nothing else; where KVM hears it and wakes the
+//! thread by itself (an *ioeventfd*), the guest goes on at once, and the exit to user space is saved: 60 to
+//! 80 µs in place of 540 to 700 on an emulated AMD-V, 10 to 14 in place of 47 to 65 on a KVM whose ring 0
+//! is emulated. To ask KVM for that takes 0.1 to 3 ms a queue, once, and so waits until the driver is there.
 
 use super::transport::Life;
 use super::{Event, Transport, Violation};
 use crate::device::Device;
+use crate::memory::Gpa;
 use crate::sys::thread;
 use crate::trap::{Reply, Width};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use virtio_bindings::virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// A virtio device as the bus knows it.
-#[derive(Debug)]
 pub struct Mmio {
     transport: Arc<Transport>,
     worker: Option<Worker>,
+    /// Has KVM hear the notifications, if that is still to be asked for.
+    hear: Option<Box<Hear>>,
 }
 
+/// Has KVM hear a transport's notifications.
+type Hear = dyn FnOnce(&Transport) + Send;
+
 impl Mmio {
-    /// Puts a transport on the bus; who keeps a clone of it can look on.
+    /// Puts a transport on the bus, each of whose notifications is an exit; who keeps a clone of it can look
+    /// on.
     #[must_use]
     pub fn new(transport: Arc<Transport>) -> Mmio {
         Mmio {
             transport,
             worker: None,
+            hear: None,
+        }
+    }
+
+    /// The same at `start`, and with notifications of which `hear` can have KVM tell an event file: they
+    /// are no exits. Where it cannot, they are.
+    #[must_use]
+    pub fn with_doorbells(
+        transport: Arc<Transport>,
+        start: Gpa,
+        hear: impl Fn(Gpa, u32, &EventFd) -> io::Result<()> + Send + 'static,
+    ) -> Mmio {
+        let address = Gpa(start.0 + u64::from(VIRTIO_MMIO_QUEUE_NOTIFY));
+        Mmio {
+            hear: Some(Box::new(move |transport| {
+                for (queue, kick) in (0..).zip(transport.kicks()) {
+                    // The register is still there.
+                    let _: io::Result<()> = hear(address, queue, kick);
+                }
+            })),
+            ..Mmio::new(transport)
         }
     }
 }
@@ -42,14 +76,28 @@ impl Device for Mmio {
         match self.transport.write(offset, width, value) {
             Life::Same => {}
             Life::Ends => self.worker = None,
-            Life::Begins => match Worker::spawn(self.transport.clone()) {
-                Ok(worker) => self.worker = Some(worker),
-                Err(error) => self.transport.fail(Violation::Host {
-                    errno: error.raw_os_error().unwrap_or_default(),
-                }),
-            },
+            Life::Begins => {
+                if let Some(hear) = self.hear.take() {
+                    hear(&self.transport);
+                }
+                match Worker::spawn(self.transport.clone()) {
+                    Ok(worker) => self.worker = Some(worker),
+                    Err(error) => self.transport.fail(Violation::Host {
+                        errno: error.raw_os_error().unwrap_or_default(),
+                    }),
+                }
+            }
         }
         Reply::Resume
+    }
+}
+
+impl fmt::Debug for Mmio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mmio")
+            .field("transport", &self.transport)
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
     }
 }
 

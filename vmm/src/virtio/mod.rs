@@ -9,7 +9,7 @@
 //!   guest                     guest memory                       VMM
 //!   driver  ── buffers ─────▶ descriptors, available ring ─────▶ device's own thread
 //!           ── notify ── register, or ioeventfd ── eventfd ────▶   reads, writes, serves
-//!           ◀─ interrupt ── irqfd ───────────────────────────────  used ring
+//!           ◀─ interrupt ── a message ───────────────────────────  used ring
 //! ```
 //!
 //! | Part | Is |
@@ -41,7 +41,7 @@ mod driver;
 mod tests;
 
 pub use balloon::{BalloonHandle, VirtioBalloon};
-pub use block::{Block, CopyOnWrite, DiskError, Medium, Raw};
+pub use block::{Block, CopyOnWrite, DiskError, DiskFailure, DiskOperation, Medium, Raw};
 pub use chain::{Buffers, Chain};
 pub use console::{Console, ConsoleHandle};
 pub use context::Context;

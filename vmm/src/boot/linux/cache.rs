@@ -67,17 +67,15 @@ impl KernelCache {
         }
     }
 
-    /// The kernel that `bytes` bytes of `file` from `offset` on decompress to: kept from an earlier
-    /// call, or made now by `decompress`, which gets these bytes and a place for its own.
+    /// The kernel that a payload decompresses to: kept from an earlier call, or made now by
+    /// `decompress`, which gets a place for what comes out.
     pub(super) fn get(
         &self,
-        file: &File,
-        offset: u64,
-        bytes: u64,
-        decompress: impl FnOnce(&[u8], &mut Sparse<'_>) -> Result<(), UnpackError>,
+        payload: Part<'_>,
+        decompress: impl FnOnce(&mut Sparse<'_>) -> Result<(), UnpackError>,
     ) -> Result<File, UnpackError> {
         let path = match &self.folder {
-            Some(folder) => Some(folder.join(digest(file, offset, bytes)?)),
+            Some(folder) => Some(folder.join(digest(payload).map_err(UnpackError::Read)?)),
             None => None,
         };
         if let Some(path) = &path
@@ -87,14 +85,9 @@ impl KernelCache {
             let _: io::Result<()> = kept.set_modified(SystemTime::now());
             return Ok(kept);
         }
-        let len = usize::try_from(bytes)
-            .map_err(|_| UnpackError::Read(io::ErrorKind::FileTooLarge.into()))?;
-        let mut payload = vec![0; len];
-        file.read_exact_at(&mut payload, offset)
-            .map_err(UnpackError::Read)?;
         let unpack = |into: &File| {
             let mut sparse = Sparse { file: into, at: 0 };
-            decompress(&payload, &mut sparse)?;
+            decompress(&mut sparse)?;
             into.set_len(sparse.at).map_err(UnpackError::Write)
         };
         if let Some(path) = &path
@@ -129,19 +122,39 @@ impl KernelCache {
     }
 }
 
-/// The SHA-256 of a part of a file, in hexadecimal, read piece by piece.
-fn digest(file: &File, offset: u64, bytes: u64) -> Result<String, UnpackError> {
+/// A part of a file, read piece by piece: what is read is never all in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'f> {
+    /// The file.
+    pub file: &'f File,
+    /// Where what is left of the part begins.
+    pub offset: u64,
+    /// How much is left.
+    pub bytes: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        let len = into.len().min(most);
+        let count = self.file.read_at(&mut into[..len], self.offset)?;
+        self.offset += count as u64;
+        self.bytes -= count as u64;
+        Ok(count)
+    }
+}
+
+/// The SHA-256 of a part of a file, in hexadecimal.
+fn digest(mut part: Part<'_>) -> io::Result<String> {
     let mut digest = Sha256::new();
     let mut piece = vec![0; 128 << 10];
-    let mut done = 0;
-    while done < bytes {
-        let len = piece
-            .len()
-            .min(usize::try_from(bytes - done).unwrap_or(usize::MAX));
-        file.read_exact_at(&mut piece[..len], offset + done)
-            .map_err(UnpackError::Read)?;
-        digest.update(&piece[..len]);
-        done += len as u64;
+    while part.bytes > 0 {
+        match part.read(&mut piece) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(len) => digest.update(&piece[..len]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
     let hexadecimal = |byte: &u8| format!("{byte:02x}");
     Ok(digest.finalize().iter().map(hexadecimal).collect())

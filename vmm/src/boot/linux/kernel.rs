@@ -6,7 +6,7 @@
 //!   vmlinux   │ ELF header │ program headers │ segments …                             │
 //! ```
 
-use super::cache::{Copy, KernelCache, Sparse, UnpackError};
+use super::cache::{Copy, KernelCache, Part, Sparse, UnpackError};
 use super::payload::{Compression, PayloadError};
 use super::{map, zero_page};
 use crate::memory::{Gpa, GuestMemory, MemoryError};
@@ -17,7 +17,7 @@ use elf::parse::ParseAt;
 use elf::segment::ProgramHeader;
 use linux_loader::loader::bootparam::setup_header;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -123,6 +123,8 @@ const HEAD_BYTES: usize = 0x270;
 const HEADER: usize = 0x1f1;
 /// A decompressed kernel is at most so long; the longest that distributions ship have about 80 MiB.
 const VMLINUX_MAX: u64 = 1 << 30;
+/// Of a compressed kernel, so much is in memory at once.
+const PIECE_BYTES: usize = 128 << 10;
 /// What ELF headers are looked at, at most.
 const SEGMENTS_MAX: u16 = 64;
 const NOTES_MAX: u64 = 64 << 10;
@@ -176,9 +178,12 @@ impl Kernel {
         let known = magic.len().min(bytes as usize);
         named.read(&mut magic[..known], offset, "its payload")?;
         let compression = Compression::of(&magic[..known]).map_err(|error| failed(error.into()))?;
-        let vmlinux = cache.get(&named.file, offset, bytes, |payload, sparse| {
-            decompress(compression, payload, sparse)
-        });
+        let payload = Part {
+            file: &named.file,
+            offset,
+            bytes,
+        };
+        let vmlinux = cache.get(payload, |sparse| decompress(compression, payload, sparse));
         let vmlinux = vmlinux.map_err(failed)?;
         let bytes = vmlinux.metadata().map_err(unreadable)?.len();
         let inner = Named {
@@ -262,7 +267,7 @@ impl Kernel {
 
 fn decompress(
     compression: Compression,
-    payload: &[u8],
+    payload: Part<'_>,
     sparse: &mut Sparse<'_>,
 ) -> Result<(), UnpackError> {
     let damaged = |source| PayloadError::Damaged {
@@ -271,12 +276,18 @@ fn decompress(
     };
     // Linux appends the length of what comes out, four bytes, least significant first.
     let (compressed, told) = match compression {
-        Compression::None => (payload, payload.len() as u64),
+        Compression::None => (payload, payload.bytes),
         _ => {
-            let (compressed, told) = payload
-                .split_last_chunk::<4>()
-                .ok_or_else(|| damaged(io::ErrorKind::UnexpectedEof.into()))?;
-            (compressed, u64::from(u32::from_le_bytes(*told)))
+            let rest = payload.bytes.checked_sub(4);
+            let rest = rest.ok_or_else(|| damaged(io::ErrorKind::UnexpectedEof.into()))?;
+            let mut told = [0; 4];
+            let read = payload.file.read_exact_at(&mut told, payload.offset + rest);
+            read.map_err(UnpackError::Read)?;
+            let compressed = Part {
+                bytes: rest,
+                ..payload
+            };
+            (compressed, u64::from(u32::from_le_bytes(told)))
         }
     };
     // Gzip ends in that same length, and Linux appends no other.
@@ -288,7 +299,8 @@ fn decompress(
     if told > VMLINUX_MAX {
         return Err(damaged(io::Error::other("it says that it has more than 1 GiB")).into());
     }
-    let mut reader = compression.reader(compressed)?;
+    let pieces = BufReader::with_capacity(PIECE_BYTES, compressed);
+    let mut reader = compression.reader(pieces)?;
     sparse
         .fill(&mut *reader, told)
         .map_err(|error| match error {

@@ -93,7 +93,7 @@ impl Compression {
     ///
     /// # Errors
     /// [`PayloadError::Damaged`]: a header that is none.
-    pub fn reader<'a>(self, payload: &'a [u8]) -> Result<Box<dyn Read + 'a>, PayloadError> {
+    pub fn reader<'a>(self, payload: impl Read + 'a) -> Result<Box<dyn Read + 'a>, PayloadError> {
         let damaged = |source| PayloadError::Damaged {
             compression: self,
             source,
@@ -126,9 +126,9 @@ const WINDOW_MAX: u64 = 256 << 20;
 const WINDOW_MAX_KIB: u32 = (WINDOW_MAX >> 10) as u32;
 
 /// A zstd decoder that looks at the checksum in the end, as the other formats' do.
-struct Zstd<'p>(StreamingDecoder<&'p [u8], FrameDecoder>);
+struct Zstd<P: Read>(StreamingDecoder<P, FrameDecoder>);
 
-impl Read for Zstd<'_> {
+impl<P: Read> Read for Zstd<P> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let len = self.0.read(bytes)?;
         let decoder = &self.0.decoder;

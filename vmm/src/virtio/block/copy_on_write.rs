@@ -32,6 +32,7 @@ const MAGIC: [u8; 8] = *b"ringcow\x01";
 /// A base and an upper file.
 #[derive(Debug)]
 pub struct CopyOnWrite {
+    name: String,
     base: File,
     upper: File,
     bytes: u64,
@@ -64,6 +65,7 @@ impl CopyOnWrite {
             source,
         };
         let mut disk = CopyOnWrite {
+            name: format!("{} over {}", upper.display(), base.display()),
             base: base_file,
             upper: upper_file,
             bytes,
@@ -185,6 +187,10 @@ impl CopyOnWrite {
 }
 
 impl Medium for CopyOnWrite {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
     fn bytes(&self) -> u64 {
         self.bytes
     }

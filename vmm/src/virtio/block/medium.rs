@@ -55,6 +55,9 @@ pub enum DiskError {
 
 /// What a disk's bytes are on. Offsets and lengths are whole sectors within [`bytes`](Self::bytes).
 pub trait Medium: Send + Debug {
+    /// What the host calls it: its file or files.
+    fn name(&self) -> String;
+
     /// How many bytes there are.
     fn bytes(&self) -> u64;
 
@@ -88,6 +91,10 @@ pub trait Medium: Send + Debug {
 }
 
 impl<M: Medium + ?Sized> Medium for Box<M> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
     fn bytes(&self) -> u64 {
         (**self).bytes()
     }

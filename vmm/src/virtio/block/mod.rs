@@ -6,10 +6,11 @@
 //! ```
 //!
 //! What went wrong on the host is told in the status: the guest's file system decides what becomes
-//! of it. A flush is answered when the host has written everything ([`Medium::flush`]), and a driver
+//! of it; and at the host, where it can be mended ([`DiskFailure`]). A flush is answered when the host has written everything ([`Medium::flush`]), and a driver
 //! that does not know flushes gets one after each write.
 
 mod copy_on_write;
+mod failure;
 mod medium;
 mod raw;
 
@@ -18,6 +19,8 @@ mod tests;
 
 use super::{Buffers, Chain, Context, Event, Kind, Violation, VirtioDevice};
 pub use copy_on_write::CopyOnWrite;
+use failure::Failures;
+pub use failure::{DiskFailure, DiskOperation};
 pub use medium::{DiskError, Medium};
 pub use raw::Raw;
 use std::io;
@@ -38,24 +41,20 @@ const ZEROED_MAX: u32 = 1 << 16;
 const PHYSICAL_BLOCK_EXPONENT: u8 = 3;
 
 /// The device.
-#[derive(Debug)]
 pub struct Block {
     medium: Box<dyn Medium>,
     id: [u8; VIRTIO_BLK_ID_BYTES as usize],
+    failures: Failures,
 }
 
 /// How a request fails.
 enum Failure {
-    /// The medium, or the place asked for.
+    /// The place or the range asked for.
     Io,
+    /// The medium.
+    Host(DiskOperation, u64, io::Error),
     /// A kind of request that there is not.
     Unsupported,
-}
-
-impl From<io::Error> for Failure {
-    fn from(_: io::Error) -> Failure {
-        Failure::Io
-    }
 }
 
 impl Block {
@@ -67,7 +66,15 @@ impl Block {
         Block {
             medium: Box::new(medium),
             id,
+            failures: Failures::default(),
         }
+    }
+
+    /// Has `tell` hear of what the host could not do, once for each operation and error.
+    #[must_use]
+    pub fn telling(mut self, tell: impl Fn(&DiskFailure) + Send + 'static) -> Block {
+        self.failures = Failures::told_to(tell);
+        self
     }
 
     /// Serves a request; how many bytes were written to it.
@@ -89,6 +96,10 @@ impl Block {
             Err(failure) => {
                 let status = match failure {
                     Failure::Io => VIRTIO_BLK_S_IOERR,
+                    Failure::Host(operation, sector, error) => {
+                        self.failures.add(&*self.medium, operation, sector, error);
+                        VIRTIO_BLK_S_IOERR
+                    }
                     Failure::Unsupported => VIRTIO_BLK_S_UNSUPP,
                 };
                 (status, usize::from(data_bytes == 0))
@@ -119,16 +130,18 @@ impl Block {
             VIRTIO_BLK_T_IN => {
                 let bytes = into.bytes();
                 let offset = self.place(sector, bytes as u64)?;
-                self.medium.read(&mut into, offset)?;
+                let done = self.medium.read(&mut into, offset);
+                done.map_err(|error| Failure::Host(DiskOperation::Read, sector, error))?;
                 bytes
             }
             VIRTIO_BLK_T_OUT => {
                 let offset = self.place(sector, from.bytes() as u64)?;
-                self.medium.write(&mut from, offset)?;
+                let done = self.medium.write(&mut from, offset);
+                done.map_err(|error| Failure::Host(DiskOperation::Write, sector, error))?;
                 0
             }
             VIRTIO_BLK_T_FLUSH => {
-                self.medium.flush()?;
+                self.flush(sector)?;
                 0
             }
             VIRTIO_BLK_T_GET_ID => into.write(&self.id),
@@ -139,9 +152,14 @@ impl Block {
             _ => return Err(Failure::Unsupported),
         };
         if write_through && changes.contains(&kind) {
-            self.medium.flush()?;
+            self.flush(sector)?;
         }
         Ok(written)
+    }
+
+    fn flush(&mut self, sector: u64) -> Result<(), Failure> {
+        let done = self.medium.flush();
+        done.map_err(|error| Failure::Host(DiskOperation::Flush, sector, error))
     }
 
     /// The range that a discard or a write of zeros names (5.2.6): one, as the configuration says.
@@ -167,7 +185,8 @@ impl Block {
         }
         let bytes = u64::from(sectors) * SECTOR_BYTES;
         let offset = self.place(sector, bytes)?;
-        Ok(self.medium.zero(offset, bytes)?)
+        let done = self.medium.zero(offset, bytes);
+        done.map_err(|error| Failure::Host(DiskOperation::Zero, sector, error))
     }
 
     /// Where a range of the disk begins, in bytes, if it is one.

@@ -8,11 +8,12 @@ use crate::virtio::Buffers;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A raw file.
 #[derive(Debug)]
 pub struct Raw {
+    path: PathBuf,
     file: File,
     bytes: u64,
     read_only: bool,
@@ -33,6 +34,7 @@ impl Raw {
         let options = OpenOptions::new().read(true).write(!read_only).clone();
         let file = medium::open(path, &options, how)?;
         Ok(Raw {
+            path: path.to_owned(),
             bytes: medium::sectors_bytes(path, &file)?,
             file,
             read_only,
@@ -50,6 +52,10 @@ impl Raw {
 }
 
 impl Medium for Raw {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
     fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::virtio::driver::Driver;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 const OK: u8 = VIRTIO_BLK_S_OK as u8;
@@ -216,6 +217,9 @@ impl Failing {
 }
 
 impl Medium for Failing {
+    fn name(&self) -> String {
+        "a medium that fails".to_owned()
+    }
     fn bytes(&self) -> u64 {
         SECTORS * SECTOR_BYTES
     }
@@ -252,6 +256,46 @@ fn what_the_host_cannot_do_the_guest_is_told() {
         assert_eq!(simple(&mut driver, VIRTIO_BLK_T_FLUSH), IOERR);
         assert_eq!(driver.judged(), None);
     }
+}
+
+#[test]
+fn what_the_host_cannot_do_it_is_told_once_for_each_kind() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let driver = |medium: Box<dyn Medium>| {
+        let list = told.clone();
+        let tell = move |failure: &DiskFailure| list.lock().unwrap().push(failure.to_string());
+        Driver::running(Block::new(medium, "").telling(tell), 0)
+    };
+    let errno = Some(libc::ENOSPC);
+    let mut full = driver(Box::new(Failing {
+        errno,
+        ..Failing::default()
+    }));
+    let files = Files::new();
+    let path = files.disk("short");
+    let mut short = driver(Box::new(Raw::open(&path, false).unwrap()));
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(10 * SECTOR_BYTES).unwrap();
+    for sector in [7, 8, 9] {
+        assert_eq!(write(&mut full, sector, 1, 512), IOERR);
+        assert_eq!(read(&mut short, sector + 10, 1).0, IOERR);
+        // The guest's own fault is nothing that the host's people can mend.
+        assert_eq!(read(&mut short, SECTORS, 1).0, IOERR);
+    }
+    assert_eq!(simple(&mut full, VIRTIO_BLK_T_FLUSH), IOERR);
+    let told = told.lock().unwrap();
+    let begin = [
+        "cannot write to the disk a medium that fails (sector 7): No space left on device"
+            .to_owned(),
+        format!("cannot read the disk {} (sector 17): ", path.display()),
+        "cannot flush what was written to the disk a medium that fails".to_owned(),
+    ];
+    assert_eq!(told.len(), begin.len(), "{told:#?}");
+    for (told, begin) in told.iter().zip(&begin) {
+        assert!(told.starts_with(begin), "{told}");
+    }
+    assert!(told[0].ends_with("; make room where the file is, and have the guest try again"));
+    assert!(told[1].contains("somebody made the file shorter"));
 }
 
 #[test]
