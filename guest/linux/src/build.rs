@@ -120,7 +120,7 @@ pub fn name(ring0: Ring0) -> Result<(String, String), BuildError> {
 }
 
 /// A digest of the configuration and the patch.
-fn digest(ring0: Ring0) -> String {
+pub(crate) fn digest(ring0: Ring0) -> String {
     let mut hash = Sha256::new();
     hash.update(CONFIG);
     if ring0 == Ring0::Emulated {

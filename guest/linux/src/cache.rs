@@ -9,6 +9,7 @@
 //!       modules/*.ko                   for the initramfs, in the order of `kernel.json`
 //! ```
 
+use crate::build;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use std::env;
@@ -165,11 +166,15 @@ impl Cache {
         }
     }
 
-    /// The kernel to take when nobody names one: a small built one before the distribution's, of each
-    /// the newest.
+    /// The kernel to take when nobody names one: a small built one before the distribution's, the one of
+    /// today's configuration and patch before older ones, of each the newest.
     pub fn best(&self, ring0: Ring0) -> Option<Kernel> {
+        let today = build::digest(ring0);
         let suits = self.list().into_iter().filter(|kernel| kernel.suits(ring0));
-        suits.max_by_key(|kernel| kernel.origin == Origin::Built)
+        suits.max_by_key(|kernel| {
+            let built = kernel.origin == Origin::Built;
+            (built, built && kernel.name.ends_with(&today))
+        })
     }
 
     /// One that is kept under that name.
@@ -297,9 +302,11 @@ mod tests {
         );
         assert_eq!(cache.best(Ring0::Native).unwrap().name, "cloud-b");
         assert_eq!(cache.best(Ring0::Emulated), None);
-        keep(&cache, &kernel("small", Origin::Built, "6.12.50", true));
-        assert_eq!(cache.best(Ring0::Native).unwrap().name, "small");
-        assert_eq!(cache.best(Ring0::Emulated).unwrap().name, "small");
+        let today = format!("small-{}", build::digest(Ring0::Emulated));
+        keep(&cache, &kernel(&today, Origin::Built, "6.12.50", true));
+        keep(&cache, &kernel("small-z", Origin::Built, "6.12.50", true));
+        assert_eq!(cache.best(Ring0::Native).unwrap().name, "small-z");
+        assert_eq!(cache.best(Ring0::Emulated).unwrap().name, today);
         let found = cache.find("cloud-a").unwrap();
         assert_eq!(found.modules, [cache.folder().join("cloud-a/modules/a.ko")]);
         assert!(!cache.folder().join("work").exists());
