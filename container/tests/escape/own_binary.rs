@@ -209,3 +209,48 @@ fn an_unprotected_program_is_overwritten() {
     attacker.wait().unwrap();
     assert!(!prey.is_untouched() || !bringer.is_untouched());
 }
+
+/// Where it may make no mounts, it runs from a copy in memory that nobody can write to, ended or not.
+#[test]
+fn without_the_right_to_mount_it_runs_from_a_sealed_copy() {
+    use std::io::Write;
+    let Some(bundle) = hostile(|_| {}) else {
+        return;
+    };
+    let runtime = Runtime::new(OCI);
+    // It waits there for its configuration.
+    let config = bundle.path().join("config.fifo");
+    nix::unistd::mkfifo(&config, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut victim = Command::new("setpriv");
+    victim.args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]);
+    victim
+        .arg(&runtime.path)
+        .arg("--root")
+        .arg(bundle.state_root());
+    victim
+        .args(["create", "--config"])
+        .arg(&config)
+        .arg(&bundle.id);
+    victim.current_dir(bundle.path()).stderr(Stdio::null());
+    let mut victim = victim.spawn().unwrap();
+    // Opens when it has come there.
+    let input = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&config)
+        .unwrap();
+    let exe = format!("/proc/{}/exe", victim.id());
+    let name = std::fs::read_link(&exe).unwrap();
+    assert_eq!(name, Path::new("/memfd:ringside-oci (deleted)"));
+    let file = std::fs::File::open(&exe).unwrap();
+    drop(input);
+    assert!(!victim.wait().unwrap().success());
+    let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let opened = std::fs::OpenOptions::new().write(true).open(again);
+    let written = opened.and_then(|mut file| file.write_all(b"overwritten"));
+    assert_eq!(
+        written.unwrap_err().kind(),
+        std::io::ErrorKind::PermissionDenied
+    );
+    assert!(runtime.is_untouched());
+    bundle.is_gone();
+}
