@@ -86,8 +86,11 @@ fn exec_enters_a_group_below_the_containers() {
         .ok();
     assert!(!top.contains("below"), "{top}");
     for (group, said) in [
-        ("..", "bad sub cgroup path"),
-        ("nowhere", " adding pid of the new process to cgroups"),
+        ("..", " .. is not a sub cgroup path"),
+        (
+            "nowhere",
+            "/nowhere/cgroup.procs: no such file or directory",
+        ),
         ("whaaat:/", "unknown controller"),
     ] {
         let error = bundle
@@ -297,12 +300,12 @@ fn help_and_debugging_are_given_where_asked_for() {
     };
     let help = bundle.oci(&["--help"]).ok();
     assert!(
-        help.starts_with("NAME:\n   ringside-oci - Open Container Initiative runtime"),
+        help.starts_with("NAME:\n   ringside-oci, as runc - Open Container Initiative runtime"),
         "{help}"
     );
     for command in ["create", "exec", "update", "checkpoint"] {
         let help = bundle.oci(&[command, "--help"]).ok();
-        assert!(help.contains(&format!("ringside-oci {command}")), "{help}");
+        assert!(help.contains(&format!("as runc {command} - ")), "{help}");
     }
     bundle
         .oci(&[
@@ -318,6 +321,45 @@ fn help_and_debugging_are_given_where_asked_for() {
     let log = std::fs::read_to_string(bundle.path().join("log.json")).unwrap();
     let line: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
     assert_eq!(line["level"], "debug");
+    // Each step, and at some of them what runc says.
+    for said in [
+        "init: enter the root",
+        "nsexec container setup",
+        "child process in init()",
+        "init: closing the pipe to signal completion",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    let version = bundle.oci(&["--version"]).ok();
+    let lines: Vec<_> = version.lines().collect();
+    assert!(lines[0].starts_with("ringside-oci version "), "{version}");
+    assert!(lines[0].contains("runc version 1."), "{version}");
+    assert!(lines[1].starts_with("commit: "), "{version}");
+    assert!(lines[2].starts_with("spec: 1."), "{version}");
+}
+
+#[test]
+fn debugging_tells_where_exec_begins() {
+    let Some(bundle) = running(FOREVER, |_| {}) else {
+        return;
+    };
+    let process = r#"{"args": ["/bin/true"], "cwd": "/", "execCPUAffinity": {"initial": "0"}}"#;
+    std::fs::write(bundle.path().join("process.json"), process).unwrap();
+    let log = [
+        "--debug",
+        "--log",
+        "exec.log",
+        "exec",
+        "--process",
+        "process.json",
+        "ID",
+    ];
+    bundle.oci(&log).ok();
+    let log = std::fs::read_to_string(bundle.path().join("exec.log")).unwrap();
+    for said in ["nsexec: affinity: 0x1", "setns_init: about to exec"] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    bundle.oci(&["delete", "--force", "ID"]).ok();
 }
 
 #[test]
@@ -387,6 +429,13 @@ fn update_takes_limits_from_standard_input_and_options() {
         ])
         .ok();
     assert_eq!(limit(), 60);
+    // The memory that it is beside is what it has.
+    let alone = ["update", "--memory-swap", "96m", "ID"];
+    bundle.oci(&alone).ok();
+    for idle in ["-1", "2"] {
+        let error = bundle.oci(&["update", "--cpu-idle", idle, "ID"]).failed();
+        assert!(error.contains("linux.resources.cpu.idle"), "{error}");
+    }
 }
 
 #[test]

@@ -191,6 +191,65 @@ fn mounts_have_their_options_and_what_is_in_them_too() {
 }
 
 #[test]
+fn a_bind_keeps_its_sources_options_unless_it_names_some() {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    for (options, expected) in [
+        (json!(["bind"]), "ro,nodev,noexec,noatime"),
+        (json!(["bind", "rprivate"]), "ro,nodev,noexec,noatime"),
+        (json!(["bind", "dev"]), "rw,noatime"),
+        (json!(["bind", "nosuid"]), "rw,nosuid,noatime"),
+        (json!(["bind", "relatime"]), "rw,relatime"),
+        (json!(["bind", "nodiratime"]), "rw,nodiratime,relatime"),
+        // In a user namespace those of the host stay.
+        (
+            json!(["bind", "nosuid", "user"]),
+            "ro,nosuid,nodev,noexec,noatime",
+        ),
+        (json!(["bind", "dev", "user"]), "EPERM"),
+        (json!(["bind", "relatime", "user"]), "EPERM"),
+    ] {
+        let list = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6";
+        let Some(bundle) = Bundle::new(list, |_| {}) else {
+            return;
+        };
+        let tree = bundle.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        let none = None::<&str>;
+        let flags = MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
+        mount(
+            Some("t"),
+            &tree,
+            Some("tmpfs"),
+            flags | MsFlags::MS_RDONLY,
+            none,
+        )
+        .unwrap();
+        let config = bundle.path().join("config.json");
+        let mut spec: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+        // A destination that says where the host has it means the same place.
+        let destination = bundle.rootfs().join("mnt");
+        let mut named: Vec<String> = serde_json::from_value(options.clone()).unwrap();
+        if named.pop_if(|it| it == "user").is_some() {
+            let all = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+            add(&mut spec, "/linux/namespaces", json!({"type": "user"}));
+            (spec["linux"]["uidMappings"], spec["linux"]["gidMappings"]) = (all.clone(), all);
+        }
+        let bind = json!({"destination": destination, "source": tree, "options": named});
+        add(&mut spec, "/mounts", bind);
+        std::fs::write(&config, spec.to_string()).unwrap();
+        let out = bundle.oci(&["run", "ID"]);
+        umount2(&tree, MntFlags::MNT_DETACH).unwrap();
+        if expected == "EPERM" {
+            let error = out.failed();
+            assert!(error.contains("EPERM"), "{options}: {error}");
+        } else {
+            assert_eq!(out.ok().trim_end(), expected, "{options}");
+        }
+        bundle.is_gone();
+    }
+}
+
+#[test]
 fn a_tmpfs_starts_with_what_it_covers_and_its_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let script = "stat -c %a /data; cat /data/in/file; readlink /data/link; touch /data/new; stat -c %a /other /fresh; \

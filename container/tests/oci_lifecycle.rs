@@ -286,7 +286,7 @@ fn hooks_run_in_their_order_with_the_state() {
         spec["hooks"] = json!({
             "prestart": hook("prestart", outside),
             "createRuntime": hook("createRuntime", outside),
-            "createContainer": hook("createContainer", outside),
+            "createContainer": hook("createContainer", "hooks"),
             "startContainer": hook("startContainer", "/hooks"),
             "poststart": hook("poststart", outside),
             "poststop": hook("poststop", outside),

@@ -120,7 +120,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The host's version of cgroups has no such knob.
-    #[error("`{knob}` does not exist in cgroup {version}; {instead}")]
+    #[error("invalid configuration: `{knob}` does not exist in cgroup {version}; {instead}")]
     Unsupported {
         /// The limit.
         knob: &'static str,

@@ -39,10 +39,26 @@ pub struct MountIn {
 pub struct Detached {
     /// Its place among those of the plan.
     pub index: usize,
+    /// The device node that it is made of, if it is none of the host's mounts.
+    pub device: Option<DeviceNode>,
     /// Whom its files belong to, if to others than on the host.
     pub owners: Option<Owners>,
     /// Whether that holds for all that is mounted in it.
     pub is_mapped_recursively: bool,
+    /// Whether it keeps the options that protect the host, as what is taken into another user namespace
+    /// does (`man 7 mount_namespaces`).
+    pub is_locked: bool,
+}
+
+/// A device node that root of a user namespace may not make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// Its kind and permissions (`man 7 inode`).
+    pub mode: u32,
+    /// Its major and minor number.
+    pub number: (u32, u32),
+    /// Its user and group, as the host has them.
+    pub owner: (u32, u32),
 }
 
 /// Owners of files of an idmapped mount.

@@ -1,20 +1,21 @@
 //! Mounts that the runtime takes from the host's before init is born: those whose source root of the
-//! container's user namespace may not reach, and those that show other owners (idmapped mounts).
+//! container's user namespace may not reach, those that show other owners (idmapped mounts), and device
+//! nodes, which that root may not make.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
-use nix::unistd::{pipe2, read};
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mknodat};
+use nix::unistd::{Gid, Uid, fchownat, pipe2, read};
 
 use super::Error;
 use crate::namespace::Namespace;
 use crate::namespace::user::Mapping;
 use crate::plan::Plan;
 use crate::plan::call::Call;
-use crate::plan::oci::{Detached, OciCall, Owners};
+use crate::plan::oci::{Detached, DeviceNode, OciCall, Owners};
 use crate::start::reap;
 use crate::sys::{self, Clone3};
 
@@ -44,7 +45,11 @@ fn one(
     is_recursive: bool,
     failed: impl Fn(Errno) -> Error,
 ) -> Result<Option<OwnedFd>, Error> {
-    let tree = match (sys::clone_tree(source, is_recursive), &detached.owners) {
+    let tree = match &detached.device {
+        Some(device) => device_tree(device),
+        None => sys::clone_tree(source, is_recursive),
+    };
+    let tree = match (tree, &detached.owners) {
         (Err(Errno::EPERM | Errno::ENOSYS), None) => return Ok(None),
         (other, _) => other.map_err(&failed)?,
     };
@@ -54,6 +59,24 @@ fn one(
             .map_err(failed)?;
     }
     Ok(Some(tree))
+}
+
+/// A node in a file system of its own, which goes with the last who uses it.
+fn device_tree(device: &DeviceNode) -> Result<OwnedFd, Errno> {
+    let directory = sys::new_tmpfs()?;
+    let (kind, permissions) = (
+        SFlag::from_bits_truncate(device.mode) & SFlag::S_IFMT,
+        Mode::from_bits_truncate(device.mode & 0o7777),
+    );
+    let number = makedev(device.number.0.into(), device.number.1.into());
+    let name = c"device";
+    mknodat(&directory, name, kind, Mode::empty(), number)?;
+    let (user, group) = (Uid::from_raw(device.owner.0), Gid::from_raw(device.owner.1));
+    let on_node = AtFlags::AT_SYMLINK_NOFOLLOW;
+    fchownat(&directory, name, Some(user), Some(group), on_node)?;
+    // After the owner, whose change takes bits away, and whatever the umask is.
+    fchmodat(&directory, name, permissions, FchmodatFlags::FollowSymlink)?;
+    sys::clone_tree_at(directory.as_fd(), name)
 }
 
 /// A user namespace that has these owners; nobody lives in it.

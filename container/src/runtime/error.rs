@@ -13,7 +13,7 @@ use crate::{cgroup, spec};
 #[non_exhaustive]
 pub enum Error {
     /// A name that is none.
-    #[error("invalid container ID format: {0:?}; use letters, digits and _ + - .")]
+    #[error("invalid container ID format: {0:?}{stray}; use letters, digits and _ + - .", stray = stray(.0))]
     Id(String),
     /// Its overlays' marks are `trusted.*` attributes, which only root sets (`man 7 xattr`).
     #[error(
@@ -100,15 +100,28 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A group that a process could not be put into.
-    #[error("error adding pid of the new process to cgroups: {}: {}", path.display(), .errno.desc())]
+    #[error("error adding pid of the new process to cgroups: {}/cgroup.procs: {}", path.display(), .errno.desc().to_lowercase())]
     Entering {
         /// The group.
         path: PathBuf,
         /// The kernel's reason.
         errno: Errno,
     },
+    /// Nobody decides about the calls that a filter asks about.
+    #[error(
+        "failed to connect with seccomp agent at {} (`linux.seccomp.listenerPath`): {source}; start it first",
+        path.display()
+    )]
+    NoAgent {
+        /// The socket.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// A group that is not below the container's.
-    #[error("bad sub cgroup path {0:?}: it leads out of the container's own")]
+    #[error(
+        "bad --cgroup value: {0} is not a sub cgroup path: it leads out of the container's own"
+    )]
     SubGroup(String),
     /// A hierarchy that there is not.
     #[error("unknown controller {0:?} in --cgroup: the container is in no such hierarchy")]
@@ -167,7 +180,9 @@ impl Error {
     /// The kernel's reason; `EINVAL` where it was not the kernel that refused.
     pub(crate) fn errno(&self) -> Errno {
         match self {
-            Self::File { source, .. } => super::executor::errno_of(source),
+            Self::File { source, .. } | Self::NoAgent { source, .. } => {
+                super::executor::errno_of(source)
+            }
             Self::Cgroup(error) => error.errno().unwrap_or(Errno::EINVAL),
             Self::System { errno, .. } => *errno,
             _ => Errno::EINVAL,
@@ -193,4 +208,12 @@ impl Error {
     pub(crate) fn system(call: &'static str) -> impl FnOnce(Errno) -> Self {
         move |errno| Self::System { call, errno }
     }
+}
+
+/// Names the first character that an ID may not have.
+fn stray(id: &str) -> String {
+    let stray = id.chars().find(|it| !super::state::is_of_id(*it));
+    stray.map_or_else(String::new, |it| {
+        format!(": invalid character `{it}` in the ID")
+    })
 }

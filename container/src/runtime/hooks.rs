@@ -5,7 +5,7 @@ use std::ffi::{CString, OsStr};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ pub enum Why {
         source: std::io::Error,
     },
     /// It did not succeed.
-    #[error("hook {path} failed: {status}{output}")]
+    #[error("hook {path} failed: {}{output}", ended(*.status))]
     Failed {
         /// Its program.
         path: String,
@@ -140,6 +140,19 @@ fn run_one(hook: &Hook, state: &[u8], inherited: Option<&[CString]>) -> Result<(
         status,
         output: written(error),
     })
+}
+
+/// How a program ended, in the words that callers know: `exit status: 1`, `signal: bad system call`.
+fn ended(status: std::process::ExitStatus) -> String {
+    let Some(signal) = status.signal() else {
+        return status.to_string();
+    };
+    let dumped = if status.core_dumped() {
+        " (core dumped)"
+    } else {
+        ""
+    };
+    format!("signal: {}{dumped}", sys::describe_signal(signal))
 }
 
 /// A file without a name, for what a hook says.

@@ -418,6 +418,8 @@ impl Init<'_> {
         let plan = self.inheritance.plan;
         let (name, list, status, environment) = match kind {
             HookKind::CreateContainer => {
+                // The host's files are still there; the container's are at hand.
+                fchdir(self.root()?)?;
                 ("createContainer", &hooks.create_container, "creating", None)
             }
             HookKind::StartContainer => {

@@ -36,11 +36,11 @@ pub fn pass_on(
         "state": serde_json::from_slice::<Value>(state).unwrap_or_default(),
     })
     .to_string();
-    send(
-        seccomp.listener_path.as_ref(),
-        message.as_bytes(),
-        filter.as_fd(),
-    )
+    let path: &Path = seccomp.listener_path.as_ref();
+    send(path, message.as_bytes(), filter.as_fd()).map_err(|error| match error {
+        Error::File { path, source } => Error::NoAgent { path, source },
+        other => other,
+    })
 }
 
 /// Sends a message with a descriptor to whoever listens at `path`.

@@ -94,11 +94,15 @@ pub struct Directory {
 /// # Errors
 /// One that could lead elsewhere, or is none.
 pub fn check_id(id: &str) -> Result<(), Error> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
-    if id.is_empty() || id == "." || id == ".." || id.len() > 1024 || !id.bytes().all(allowed) {
+    if id.is_empty() || id == "." || id == ".." || id.len() > 1024 || !id.chars().all(is_of_id) {
         return Err(Error::Id(id.into()));
     }
     Ok(())
+}
+
+/// Whether a container's name may have this character.
+pub(super) fn is_of_id(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "_+-.".contains(character)
 }
 
 impl Directory {

@@ -325,14 +325,19 @@ pub fn update(root: &Path, id: &str, resources: &Resources) -> Result<(), Error>
         return Err(Error::NotRunning);
     }
     limits::warn(resources);
-    let limits = limits::limits(resources)?;
+    let mut limits = limits::limits(resources)?;
+    let group = group(&record)?;
+    // A bound on memory and swap together is one beside the bound on memory that holds already.
+    if limits.memory.limit_bytes.is_none() && limits.memory.memory_and_swap_bytes.is_some() {
+        limits.memory.limit_bytes = group.stats()?.memory.and_then(|it| it.limit);
+    }
     if let Some(unit) = &record.scope {
         let version = systemd::version(&Layout::detect()?);
         let manager = systemd::Manager::connect(systemd::is_user());
         let told = manager.and_then(|mut manager| manager.update(unit, &limits, version));
         told.map_err(cgroup::Error::from)?;
     }
-    Ok(group(&record)?.apply(&limits)?)
+    Ok(group.apply(&limits)?)
 }
 
 /// What [`delete`] knows before it does anything.

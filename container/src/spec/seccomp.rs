@@ -16,9 +16,9 @@ pub struct Seccomp {
     /// `SCMP_ARCH_…`; the native one is always among them.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_…`.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_…`; none at all is not the same as an empty list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
     /// Who is told of calls with the action `SCMP_ACT_NOTIFY`.
     #[serde(
         deserialize_with = "or_default",

@@ -30,7 +30,9 @@ pub use program::enter;
 pub use root::{open_in_root, open_without_links, set_mount_attributes, set_propagation};
 pub use spawn::{Program, SpawnError, spawn};
 
-pub use tree::{attach_tree, clone_tree, descriptor_of, map_tree, namespace_kind};
+pub use tree::{
+    attach_tree, clone_tree, clone_tree_at, descriptor_of, map_tree, namespace_kind, new_tmpfs,
+};
 
 pub use terminal::{control_terminal, set_terminal_size, terminal_peer, terminal_size};
 
@@ -46,6 +48,15 @@ fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
     } else {
         Ok(result)
     }
+}
+
+/// What a signal is called, in lower case: `bad system call` (`man 3 strsignal`). It allocates: not for
+/// a child that was just cloned.
+pub fn describe_signal(signal: i32) -> String {
+    // SAFETY: any number is valid; the C string that comes back is this thread's until the next call,
+    // and is copied here.
+    let text = unsafe { CStr::from_ptr(libc::strsignal(signal)) };
+    text.to_string_lossy().to_lowercase()
 }
 
 /// Joins a new, empty session keyring (`man 2 keyctl`, `KEYCTL_JOIN_SESSION_KEYRING`).

@@ -25,6 +25,54 @@ pub fn clone_tree(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
     Ok(own(fd as RawFd))
 }
 
+/// The same of what has the name `name` in `directory`, and of nothing mounted in it.
+///
+/// # Errors
+/// As [`clone_tree`].
+pub fn clone_tree_at(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
+    // SAFETY: the name is a C string; the rest are integers.
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            directory.as_raw_fd(),
+            name.as_ptr(),
+            flags,
+        )
+    })?;
+    Ok(own(fd as RawFd))
+}
+
+/// The root of a new tmpfs that is mounted nowhere (`man 2 fsopen`, `man 2 fsmount`).
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`, `ENOSYS` before Linux 5.2.
+pub fn new_tmpfs() -> Result<OwnedFd, Errno> {
+    const CLOSE_ON_EXEC: libc::c_uint = 1;
+    const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+    let none = std::ptr::null::<libc::c_char>();
+    let kind = c"tmpfs";
+    // SAFETY: the name is a C string; the rest are integers.
+    let made =
+        check(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOSE_ON_EXEC) })?;
+    let made = own(made as RawFd);
+    // SAFETY: this command takes neither a key nor a value.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            made.as_raw_fd(),
+            FSCONFIG_CMD_CREATE,
+            none,
+            none,
+            0,
+        )
+    })?;
+    // SAFETY: integers.
+    let mounted =
+        check(unsafe { libc::syscall(libc::SYS_fsmount, made.as_raw_fd(), CLOSE_ON_EXEC, 0) })?;
+    Ok(own(mounted as RawFd))
+}
+
 /// Attaches a tree of [`clone_tree`] at the directory or file of `target`.
 ///
 /// # Errors

@@ -114,7 +114,8 @@ pub struct Global {
     pub format: Format,
     log: Option<PathBuf>,
     is_json: bool,
-    is_debug: bool,
+    /// Whether the log tells what is done.
+    pub is_debug: bool,
 }
 
 /// Whether the steps are told.

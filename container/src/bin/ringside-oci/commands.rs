@@ -15,6 +15,7 @@ use ringside_container::runtime::{self, foreground, status};
 use serde_json::Value;
 
 use crate::arguments::{Explain, Global, Known, Parsed, parse};
+use crate::journal::Journal;
 use crate::{help, update};
 
 /// Why a command failed.
@@ -97,6 +98,9 @@ const EXEC: [Known; 20] = [
     ("help", &["h"], false),
 ];
 
+/// Whose command line this one is: callers look for it, to know what they may ask for.
+const RUNC: &str = "1.3.0";
+
 /// Runs the command that the arguments begin with.
 pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
     let (name, rest) = arguments
@@ -112,8 +116,10 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
     }
     global.debug(&format!("command {name} with {rest:?}"));
     let mut narrator = Narrator::new(std::io::stderr(), global.format);
+    let mut journal = Journal::new(global);
     let observer: &mut dyn Observer = match global.explain {
         Explain::Taken => &mut narrator,
+        _ if global.is_debug => &mut journal,
         _ => &mut (),
     };
     let is_plan = global.explain == Explain::Planned;
@@ -221,7 +227,7 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
         }
         "features" => print(&runtime::features())?,
         "--version" | "version" => println!(
-            "ringside-oci version {}\nspec: 1.2.0",
+            "ringside-oci version {0}, as runc version {RUNC}\ncommit: v{0}\nspec: 1.2.0",
             env!("CARGO_PKG_VERSION")
         ),
         "help" | "--help" => match rest.first().and_then(|it| help::on(it)) {

@@ -33,7 +33,7 @@ const UPDATE: &str = "--resources, -r <path> --blkio-weight --cpu-period --cpu-q
 /// Help on everything.
 pub fn all() -> String {
     let mut text = String::from(
-        "NAME:\n   ringside-oci - Open Container Initiative runtime\n\n\
+        "NAME:\n   ringside-oci, as runc - Open Container Initiative runtime\n\n\
          USAGE:\n   ringside-oci [global options] command [command options] [arguments...]\n\nCOMMANDS:\n",
     );
     for (name, _, purpose, _) in COMMANDS {
@@ -46,7 +46,7 @@ pub fn all() -> String {
 pub fn on(command: &str) -> Option<String> {
     let (name, arguments, purpose, options) = COMMANDS.iter().find(|it| it.0 == command)?;
     let mut text = format!(
-        "NAME:\n   ringside-oci {name} - {purpose}\n\nUSAGE:\n   ringside-oci {name} [command options] {arguments}\n"
+        "NAME:\n   ringside-oci, as runc {name} - {purpose}\n\nUSAGE:\n   ringside-oci {name} [command options] {arguments}\n"
     );
     if !options.is_empty() {
         text += "\nOPTIONS:\n";

@@ -5,6 +5,7 @@
 mod arguments;
 mod commands;
 mod help;
+mod journal;
 #[cfg(not(test))]
 mod sys;
 mod update;

@@ -80,7 +80,7 @@ fn translate(resources: &Resources) -> Result<Limits, Error> {
             .filter(|it| *it != 0)
             .and_then(Limit::from_signed);
         limits.cpu.realtime_period_us = cpu.realtime_period.filter(|it| *it != 0);
-        limits.cpu.idle = cpu.idle.map(|idle| idle != 0);
+        limits.cpu.idle = cpu.idle.map(is_idle).transpose()?;
         limits.cpuset.cpus = Some(cpu.cpus.clone()).filter(|list| !list.is_empty());
         limits.cpuset.mems = Some(cpu.mems.clone()).filter(|list| !list.is_empty());
     }
@@ -133,6 +133,17 @@ pub fn warn(resources: &Resources) {
     }
 }
 
+fn is_idle(value: i64) -> Result<bool, Error> {
+    match value {
+        0 | 1 => Ok(value == 1),
+        other => Err(Error::field(
+            "linux.resources.cpu.idle",
+            other,
+            "give 1 for work that may wait, or 0",
+        )),
+    }
+}
+
 fn bytes(field: &str, value: Option<i64>) -> Result<Option<Limit>, Error> {
     match value {
         None | Some(0) => Ok(None),
@@ -160,10 +171,16 @@ fn devices(resources: &Resources, limits: &mut Limits) -> Result<(), Error> {
                 number.map(Some).ok_or_else(refused)
             }
         };
+        // As runc has it, letters that mean nothing are passed over, as long as one means something.
+        let known: String = rule
+            .access
+            .chars()
+            .filter(|it| "rwm".contains(*it))
+            .collect();
         let access = if rule.access.is_empty() {
             Some(DeviceAccess::ALL)
         } else {
-            DeviceAccess::parse(&rule.access)
+            DeviceAccess::parse(&known)
         };
         let access = access
             .ok_or_else(|| Error::field(at("access"), &rule.access, "give some of r, w and m"))?;

@@ -9,7 +9,7 @@ use super::super::root::NO_SYMLINKS;
 use super::{c, if_there, oci};
 use crate::namespace::user::Mapping;
 use crate::plan::call::text;
-use crate::plan::oci::{Detached, MountIn, OciCall, Owners};
+use crate::plan::oci::{Detached, DeviceNode, MountIn, OciCall, Owners};
 use crate::plan::step::Step;
 use crate::spec::{Device, Error, IdMapping, Mount, NamespaceKind, Spec};
 
@@ -157,7 +157,7 @@ pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Er
         // Callers that give all devices of the host's give this one too; it is the link above.
         let devices = spec.linux.devices.iter().enumerate();
         for (index, device) in devices.filter(|(_, it)| it.path != "/dev/ptmx") {
-            let call = configured_node(device, is_user);
+            let call = configured_node(device, spec, &mut detached);
             steps.push(
                 oci(
                     format!("make {}", device.path),
@@ -185,7 +185,7 @@ pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Er
     Ok(())
 }
 
-fn configured_node(device: &Device, is_user: bool) -> OciCall {
+fn configured_node(device: &Device, spec: &Spec, detached: &mut usize) -> OciCall {
     let kind = match device.kind.as_str() {
         "b" => libc::S_IFBLK,
         "p" => libc::S_IFIFO,
@@ -193,15 +193,44 @@ fn configured_node(device: &Device, is_user: bool) -> OciCall {
     };
     let mode = kind | device.file_mode.unwrap_or(0o666) & 0o7777;
     let owner = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
-    node(
-        device.path.trim_end_matches('/'),
-        mode,
-        (device.major as u32, device.minor as u32),
-        owner,
-        is_user,
-    )
+    let number = (device.major as u32, device.minor as u32);
+    let path = device.path.trim_end_matches('/');
+    let is_user = spec.has(NamespaceKind::User);
+    let outside = |id, map: &[IdMapping]| {
+        let line = map.iter().find(|it| it.container_id <= id && id - it.container_id < it.size)?;
+        Some(line.host_id + (id - line.container_id))
+    };
+    let linux = &spec.linux;
+    let outside = (
+        outside(owner.0, &linux.uid_mappings),
+        outside(owner.1, &linux.gid_mappings),
+    );
+    match outside {
+        (Some(user), Some(group)) if is_user && kind != libc::S_IFIFO => {
+            let index = *detached;
+            *detached += 1;
+            OciCall::Mount(Box::new(MountIn {
+                source: Some(c(path)),
+                flags: MsFlags::MS_BIND,
+                detached: Some(Detached {
+                    index,
+                    device: Some(DeviceNode {
+                        mode,
+                        number,
+                        owner: (user, group),
+                    }),
+                    owners: None,
+                    is_mapped_recursively: false,
+                    is_locked: false,
+                }),
+                ..MountIn::at(c(path))
+            }))
+        }
+        _ => node(path, mode, number, owner, is_user),
+    }
 }
 
+/// In a user namespace, whose root makes no devices, the host's own.
 fn node(path: &str, mode: u32, device: (u32, u32), owner: (u32, u32), is_user: bool) -> OciCall {
     if is_user && mode & libc::S_IFMT != libc::S_IFIFO {
         OciCall::BindDevice {
@@ -277,8 +306,7 @@ fn plan(
     field: &str,
     detached: &mut usize,
 ) -> Result<OciCall, Error> {
-    let target = format!("/{}", mount.destination.trim_start_matches('/'));
-    let mut planned = MountIn::at(text(target.as_str()));
+    let mut planned = MountIn::at(target(mount, &super::root(spec, bundle)));
     let mut data: Vec<&str> = Vec::new();
     let mut mapped = None;
     for (index, option) in mount.options.iter().enumerate() {
@@ -333,8 +361,10 @@ fn plan(
         {
             planned.detached = Some(Detached {
                 index: *detached,
+                device: None,
                 owners,
                 is_mapped_recursively: mapped == Some(true),
+                is_locked: spec.has(NamespaceKind::User),
             });
             *detached += 1;
         }
@@ -359,6 +389,15 @@ fn plan(
         planned.data = Some(text(data.join(",")));
     }
     Ok(OciCall::Mount(Box::new(planned)))
+}
+
+/// Where a mount goes, as the container sees it. Some callers name the place as the host sees it, in the
+/// root's directory.
+fn target(mount: &Mount, root: &Path) -> std::ffi::CString {
+    let path = Path::new(&mount.destination);
+    let inside = path.strip_prefix(root).or(path.strip_prefix("/"));
+    let inside = inside.unwrap_or(path).as_os_str().as_encoded_bytes();
+    text([b"/", inside].concat())
 }
 
 /// Whom the files of an idmapped mount belong to: as the mount says, or else as its container's user

@@ -152,7 +152,7 @@ pub fn steps(
             vec![OciCall::FindHome { uid }],
         ));
     }
-    confine(steps, process);
+    confine(steps, process, keeps_groups(spec));
     // Whoever decides about calls has the listener once the container is created.
     if spec
         .linux
@@ -199,8 +199,16 @@ pub fn steps(
     Ok(())
 }
 
+/// Whether the caller's groups stay, which files of its own may be shared with: no field of the
+/// specification asks for it, but an annotation that podman hands to its runtimes does
+/// (`podman run --group-add keep-groups`).
+fn keeps_groups(spec: &Spec) -> bool {
+    let asked = spec.annotations.get("run.oci.keep_original_groups");
+    asked.is_some_and(|value| value == "1")
+}
+
 /// User, groups and capabilities.
-fn confine(steps: &mut Vec<Step>, process: &Process) {
+fn confine(steps: &mut Vec<Step>, process: &Process, keeps_groups: bool) {
     let none = Capabilities::default();
     let sets = process.capabilities.as_ref().unwrap_or(&none);
     let bits = |names: &[String]| {
@@ -222,7 +230,7 @@ fn confine(steps: &mut Vec<Step>, process: &Process) {
         Call::Oci(OciCall::BecomeUser {
             uid: user.uid,
             gid: user.gid,
-            groups: Some(user.additional_gids.clone()),
+            groups: (!keeps_groups).then(|| user.additional_gids.clone()),
         }),
         Call::Oci(OciCall::Capabilities {
             effective: bits(&sets.effective),
