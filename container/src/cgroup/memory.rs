@@ -83,7 +83,12 @@ impl Memory {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        let page = page_size();
+        // Below that the kernel takes the last page; what is checked before is refused there.
+        let page = if self.check_before_update {
+            0
+        } else {
+            page_size()
+        };
         let bytes = [
             ("memory limit", self.limit_bytes, page),
             ("memory and swap limit", self.memory_and_swap_bytes, page),
@@ -160,8 +165,8 @@ impl Memory {
         };
         match self.limit_bytes {
             Some(Limit::At(limit)) if limit < dir.read_number(file)? => {
-                let expected = "it is below what the group uses now; end processes first, or leave \
-                                out checkBeforeUpdate";
+                let expected = "rejecting memory limit below what the group uses now; end processes \
+                                first, or leave out checkBeforeUpdate";
                 Err(Error::invalid("memory limit", limit, expected))
             }
             _ => Ok(()),

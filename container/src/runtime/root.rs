@@ -123,7 +123,8 @@ pub fn mount_in(
     }
     if what.flags.contains(MsFlags::MS_REMOUNT) {
         let mounted = resolve(root, &what.target, Make::Nothing)?;
-        return change(mounted.as_fd(), what, attributes(what, Others::Stay));
+        change(mounted.as_fd(), what, attributes(what, Others::Stay))?;
+        return propagate(mounted.as_fd(), what);
     }
     match (tree, what.source.as_deref()) {
         (Some(tree), _) => bind_in(root, what, tree),
@@ -155,7 +156,9 @@ fn bind_in(root: BorrowedFd<'_>, what: &MountIn, tree: BorrowedFd<'_>) -> Result
     let target = resolve(root, &what.target, make)?;
     let is_proc = is_proc(tree)? && fstat(tree)?.st_ino == PROC_ROOT_INODE;
     check_proc(root, target.as_fd(), is_proc)?;
-    sys::attach_tree(tree, target.as_fd())
+    sys::attach_tree(tree, target.as_fd())?;
+    // What comes from another user namespace is private when it is attached, whatever it was before.
+    propagate(tree, what)
 }
 
 fn new_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
@@ -201,10 +204,11 @@ fn new_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
     } else {
         libc::MOUNT_ATTR_RDONLY
     };
-    change(mounted.as_fd(), what, (set, 0))
+    change(mounted.as_fd(), what, (set, 0))?;
+    propagate(mounted.as_fd(), what)
 }
 
-/// Sets attributes and propagation of a mount.
+/// Sets attributes of a mount.
 fn change(mounted: BorrowedFd<'_>, what: &MountIn, own: (u64, u64)) -> Result<(), Errno> {
     if own != (0, 0) {
         sys::set_mount_attributes(mounted, own.0, own.1, false)?;
@@ -212,6 +216,11 @@ fn change(mounted: BorrowedFd<'_>, what: &MountIn, own: (u64, u64)) -> Result<()
     if what.recursive != (0, 0) {
         sys::set_mount_attributes(mounted, what.recursive.0, what.recursive.1, true)?;
     }
+    Ok(())
+}
+
+/// Says whom what is mounted in a mount later is shared with.
+fn propagate(mounted: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
     what.propagation
         .iter()
         .try_for_each(|flags| sys::set_propagation(mounted, *flags))
