@@ -432,6 +432,15 @@ fn update_takes_limits_from_standard_input_and_options() {
     // The memory that it is beside is what it has.
     let alone = ["update", "--memory-swap", "96m", "ID"];
     bundle.oci(&alone).ok();
+    // Sizes of huge pages have a name that is met in two ways.
+    let named = |name: &str| {
+        let limit = json!({"hugepageLimits": [{name: "3MB", "limit": 1}]});
+        std::fs::write(bundle.path().join("limits.json"), limit.to_string()).unwrap();
+        bundle
+            .oci(&["update", "--resources", "limits.json", "ID"])
+            .failed()
+    };
+    assert_eq!(named("pageSize"), named("pagesize"));
     for idle in ["-1", "2"] {
         let error = bundle.oci(&["update", "--cpu-idle", idle, "ID"]).failed();
         assert!(error.contains("linux.resources.cpu.idle"), "{error}");

@@ -223,6 +223,31 @@ impl Drop for Image {
 }
 
 #[test]
+fn devices_that_the_host_has_no_path_for_are_there_in_a_user_namespace() {
+    let script = "stat -c '%t:%T %a %u:%g %F' /dev/mine /dev/block; head -c1 /dev/mine | wc -c";
+    let Some(bundle) = Bundle::new(script, |spec| {
+        with_users(spec);
+        let rule = json!({"allow": true, "type": "c", "access": "rwm"});
+        let rules = spec["linux"]["resources"]["devices"]
+            .as_array_mut()
+            .unwrap();
+        rules.push(rule);
+        spec["linux"]["devices"] = json!([
+            {"type": "c", "path": "/dev/mine", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 0, "gid": 4},
+            {"type": "b", "path": "/dev/block", "major": 1, "minor": 5, "uid": 10, "gid": 11},
+        ]);
+    }) else {
+        return;
+    };
+    open_to_users(&bundle);
+    assert_eq!(
+        bundle.oci(&["run", "ID"]).ok(),
+        "1:5 640 0:4 character special file\n1:5 666 10:11 block special file\n1\n"
+    );
+    bundle.is_gone();
+}
+
+#[test]
 fn an_idmapped_mount_shows_other_owners() {
     use std::os::unix::fs::chown;
     if !nix::unistd::geteuid().is_root() {
@@ -234,7 +259,7 @@ fn an_idmapped_mount_shows_other_owners() {
     std::fs::write(&file, "").unwrap();
     chown(&file, Some(1000), Some(1001)).unwrap();
     let map = |host: u32, size: u32| json!([{"containerID": 0, "hostID": host, "size": size}]);
-    let script = "stat -c %u:%g /mnt/file; touch /mnt/new";
+    let script = "stat -c %u:%g /mnt/file; touch /mnt/new; grep ' /mnt ' /proc/self/mountinfo | grep -c shared:";
     let cases = [
         // By maps of the mount.
         (
@@ -253,10 +278,10 @@ fn an_idmapped_mount_shows_other_owners() {
         ),
         // By the container's user namespace: what it sees is what is on the disk.
         (
-            json!(["bind", "idmap"]),
+            json!(["bind", "idmap", "shared"]),
             None,
             true,
-            "1000:1001\n",
+            "1000:1001\n1\n",
             (0, 65536),
         ),
     ];

@@ -123,8 +123,7 @@ pub fn mount_in(
     }
     if what.flags.contains(MsFlags::MS_REMOUNT) {
         let mounted = resolve(root, &what.target, Make::Nothing)?;
-        change(mounted.as_fd(), what, attributes(what, Others::Stay))?;
-        return propagate(mounted.as_fd(), what);
+        return change(mounted.as_fd(), what, attributes(what, Others::Stay));
     }
     match (tree, what.source.as_deref()) {
         (Some(tree), _) => bind_in(root, what, tree),
@@ -156,9 +155,7 @@ fn bind_in(root: BorrowedFd<'_>, what: &MountIn, tree: BorrowedFd<'_>) -> Result
     let target = resolve(root, &what.target, make)?;
     let is_proc = is_proc(tree)? && fstat(tree)?.st_ino == PROC_ROOT_INODE;
     check_proc(root, target.as_fd(), is_proc)?;
-    sys::attach_tree(tree, target.as_fd())?;
-    // What comes from another user namespace is private when it is attached, whatever it was before.
-    propagate(tree, what)
+    sys::attach_tree(tree, target.as_fd())
 }
 
 fn new_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
@@ -204,11 +201,10 @@ fn new_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
     } else {
         libc::MOUNT_ATTR_RDONLY
     };
-    change(mounted.as_fd(), what, (set, 0))?;
-    propagate(mounted.as_fd(), what)
+    change(mounted.as_fd(), what, (set, 0))
 }
 
-/// Sets attributes of a mount.
+/// Sets attributes and propagation of a mount.
 fn change(mounted: BorrowedFd<'_>, what: &MountIn, own: (u64, u64)) -> Result<(), Errno> {
     if own != (0, 0) {
         sys::set_mount_attributes(mounted, own.0, own.1, false)?;
@@ -216,11 +212,6 @@ fn change(mounted: BorrowedFd<'_>, what: &MountIn, own: (u64, u64)) -> Result<()
     if what.recursive != (0, 0) {
         sys::set_mount_attributes(mounted, what.recursive.0, what.recursive.1, true)?;
     }
-    Ok(())
-}
-
-/// Says whom what is mounted in a mount later is shared with.
-fn propagate(mounted: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
     what.propagation
         .iter()
         .try_for_each(|flags| sys::set_propagation(mounted, *flags))

@@ -15,7 +15,7 @@ use super::bundle::limits;
 use super::executor::Runtime;
 use super::state::{self, Directory, Record, Status};
 use crate::Observer;
-use crate::cgroup::{self, FreezerState, Group, Layout, Stats, systemd};
+use crate::cgroup::{self, FreezerState, Group, Layout, Limit, Stats, systemd};
 use crate::execute::take_steps;
 use crate::plan::Plan;
 use crate::spec::{NamespaceKind, Resources, Spec};
@@ -325,12 +325,20 @@ pub fn update(root: &Path, id: &str, resources: &Resources) -> Result<(), Error>
         return Err(Error::NotRunning);
     }
     limits::warn(resources);
-    let mut limits = limits::limits(resources)?;
     let group = group(&record)?;
+    let mut resources = resources.clone();
     // A bound on memory and swap together is one beside the bound on memory that holds already.
-    if limits.memory.limit_bytes.is_none() && limits.memory.memory_and_swap_bytes.is_some() {
-        limits.memory.limit_bytes = group.stats()?.memory.and_then(|it| it.limit);
+    if let Some(memory) = &mut resources.memory
+        && memory.limit.is_none()
+        && memory.swap.is_some()
+    {
+        memory.limit = match group.stats()?.memory.and_then(|it| it.limit) {
+            Some(Limit::At(bytes)) => i64::try_from(bytes).ok(),
+            Some(Limit::Max) => Some(-1),
+            None => None,
+        };
     }
+    let limits = limits::limits(&resources)?;
     if let Some(unit) = &record.scope {
         let version = systemd::version(&Layout::detect()?);
         let manager = systemd::Manager::connect(systemd::is_user());

@@ -53,8 +53,7 @@ pub fn new_tmpfs() -> Result<OwnedFd, Errno> {
     let none = std::ptr::null::<libc::c_char>();
     let kind = c"tmpfs";
     // SAFETY: the name is a C string; the rest are integers.
-    let made =
-        check(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOSE_ON_EXEC) })?;
+    let made = check(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOSE_ON_EXEC) })?;
     let made = own(made as RawFd);
     // SAFETY: this command takes neither a key nor a value.
     check(unsafe {

@@ -172,15 +172,16 @@ fn devices(resources: &Resources, limits: &mut Limits) -> Result<(), Error> {
             }
         };
         // As runc has it, letters that mean nothing are passed over, as long as one means something.
+        let is_word = rule.access.bytes().all(|it| it.is_ascii_lowercase());
         let known: String = rule
             .access
             .chars()
             .filter(|it| "rwm".contains(*it))
             .collect();
-        let access = if rule.access.is_empty() {
-            Some(DeviceAccess::ALL)
-        } else {
-            DeviceAccess::parse(&known)
+        let access = match known.as_str() {
+            _ if rule.access.is_empty() => Some(DeviceAccess::ALL),
+            known if is_word && !known.is_empty() => DeviceAccess::parse(known),
+            _ => None,
         };
         let access = access
             .ok_or_else(|| Error::field(at("access"), &rule.access, "give some of r, w and m"))?;

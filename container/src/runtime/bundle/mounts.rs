@@ -197,7 +197,9 @@ fn configured_node(device: &Device, spec: &Spec, detached: &mut usize) -> OciCal
     let path = device.path.trim_end_matches('/');
     let is_user = spec.has(NamespaceKind::User);
     let outside = |id, map: &[IdMapping]| {
-        let line = map.iter().find(|it| it.container_id <= id && id - it.container_id < it.size)?;
+        let line = map
+            .iter()
+            .find(|it| it.container_id <= id && id - it.container_id < it.size)?;
         Some(line.host_id + (id - line.container_id))
     };
     let linux = &spec.linux;
