@@ -29,6 +29,9 @@ pub struct Args {
     /// The virtual machine's memory
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
+    /// The virtual machine's processors [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    cpus: Option<u8>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -77,7 +80,12 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         )));
     }
     let mut options = Vec::new();
-    for (name, value) in [("--kernel", &args.kernel), ("--memory", &args.memory)] {
+    let cpus = args.cpus.map(|cpus| cpus.to_string());
+    for (name, value) in [
+        ("--kernel", &args.kernel),
+        ("--memory", &args.memory),
+        ("--cpus", &cpus),
+    ] {
         options.extend(
             value
                 .iter()
