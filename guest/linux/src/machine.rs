@@ -24,11 +24,14 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// Of the kernel's words, the last bytes that are kept to explain a guest that died.
 const KEPT: usize = 2_000;
+
+/// A guest that has run so long needs what only its set-up did no more.
+const SETTLED: Duration = Duration::from_millis(50);
 
 /// Why a command did not run to its end in a guest.
 #[derive(Debug, Error)]
@@ -187,6 +190,7 @@ pub fn run(
         ..Software::new(&image, &line)
     };
     let mut vm = linux.boot(&software)?;
+    vm.settle_after(SETTLED);
     *control.lock().unwrap_or_else(PoisonError::into_inner) = Some(vm.control());
     let forwarding = Forwarding::begin(&session, &handle, stop)?;
     streams::carry_input(&session, &handle, terminal.as_ref());

@@ -2,7 +2,7 @@
 
 use super::devices::Devices;
 use super::processor::ProcessorArgs;
-use super::{ShareArgs, finish, statistics, style};
+use super::{SETTLED, ShareArgs, finish, statistics, style};
 use crate::commands::ExitCode;
 use crate::commands::Failure;
 use ringside_vmm::boot::linux::{Kernel, KernelCache, Protocol};
@@ -99,6 +99,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         ..Software::new(&kernel, &args.cmdline)
     };
     let mut vm = machine.boot(&software)?;
+    vm.settle_after(SETTLED);
     let outcome = if args.console {
         let control = vm.control();
         let _terminal = RawTerminal::enter()?;
