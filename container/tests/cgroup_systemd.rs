@@ -331,6 +331,48 @@ fn a_run_ends_with_its_status_and_its_scope_goes() {
     assert!(systemd.oci(&["list", "--quiet"]).is_empty());
 }
 
+/// Its maker may be killed at any time: what it has asked systemd for goes with the next `delete`.
+#[test]
+fn a_scope_whose_maker_was_killed_goes_with_the_container() {
+    let Some(systemd) = Systemd::boot() else {
+        return;
+    };
+    let unit = "machine.slice/test-four.scope";
+    systemd.configure(
+        "exec sleep 1000",
+        "machine.slice:test:four",
+        serde_json::json!({}),
+    );
+    // It is killed once it has told of so many steps.
+    let script = r#"sh -c 'echo $$ > pid; exec "$@"' sh "$@" 2>&1 >/dev/null </dev/null |
+        { head -n $STEPS > told; kill -KILL $(cat pid); }"#;
+    let oci = env!("CARGO_BIN_EXE_ringside-oci");
+    let mut with_scope = 0;
+    for steps in [2, 3, 4, 6, 9] {
+        let script = script.replace("$STEPS", &steps.to_string());
+        let create = [
+            "--systemd-cgroup",
+            "--root",
+            "/run/oci",
+            "--explain",
+            "create",
+            "c4",
+        ];
+        systemd.inside(&[&["sh", "-c", &script, "sh", oci], &create[..]].concat());
+        let told = std::fs::read_to_string(systemd.bundle.path().join("told")).unwrap();
+        with_scope += usize::from(told.contains("ask systemd for a scope"));
+        systemd.oci(&["delete", "--force", "c4"]);
+        systemd.until("the scope is gone", || {
+            !systemd.path(unit).exists()
+                && systemd.property("test-four.scope", "LoadState") == "not-found"
+        });
+        assert!(systemd.oci(&["list", "--quiet"]).is_empty());
+    }
+    assert!(with_scope > 0, "it was never killed after it had a scope");
+    systemd.oci(&["run", "--detach", "c4"]);
+    systemd.oci(&["delete", "--force", "c4"]);
+}
+
 /// Without systemd the driver says so.
 #[test]
 fn without_systemd_the_driver_says_what_to_do() {

@@ -200,6 +200,11 @@ impl Runtime<'_> {
                 controllers,
             } => {
                 let layout = self.layout.ok_or(Errno::ENOENT)?;
+                // Where it is, nobody but systemd knows until init is written down.
+                if let Some(directory) = &self.directory {
+                    let kept = directory.keep_scope(unit.name());
+                    kept.map_err(|error| self.refuse(error))?;
+                }
                 let scope = systemd::Scope::start(layout, unit, *is_user, limits, *controllers);
                 let scope = scope.map_err(|error| self.refuse(error))?;
                 self.record.cgroup_paths = scope.group.paths().map(Path::to_owned).collect();
@@ -283,11 +288,15 @@ impl Runtime<'_> {
                 let stopped = removed.and_then(|()| stop_scope(self.record.scope.as_deref()));
                 stopped.map_err(|error| self.refuse(error))
             }
-            LifeCall::RemoveOwnGroup => match self.group.as_ref().map_or(Ok(()), Group::remove) {
-                // Whoever is in there is none of this container's.
-                Ok(()) | Err(cgroup::Error::Busy { .. }) => Ok(()),
-                Err(error) => Err(self.refuse(error)),
-            },
+            LifeCall::RemoveOwnGroup => {
+                let removed = match self.group.as_ref().map_or(Ok(()), Group::remove) {
+                    // Whoever is in there is none of this container's.
+                    Err(cgroup::Error::Busy { .. }) => Ok(()),
+                    other => other,
+                };
+                let stopped = removed.and_then(|()| stop_scope(self.record.scope.as_deref()));
+                stopped.map_err(|error| self.refuse(error))
+            }
             LifeCall::Forget { .. } => {
                 let directory = self.directory.take().ok_or(Errno::ENOENT)?;
                 directory.remove().map_err(|error| self.refuse(error))

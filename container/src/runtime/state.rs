@@ -4,6 +4,7 @@
 //! ROOT/ID/               mode 0700; whoever works on the container holds a lock on it (`man 2 flock`)
 //!   state.json           who it is and where; replaced as a whole
 //!   config.json          its configuration as it was when it was made
+//!   scope                the unit of systemd's that its cgroup is, from before there is one
 //!   start                the socket that init listens on until it is started
 //! ```
 //!
@@ -80,6 +81,8 @@ pub struct Record {
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
 }
+
+const SCOPE: &str = "scope";
 
 /// A container's directory, locked.
 #[derive(Debug)]
@@ -175,6 +178,20 @@ impl Directory {
                 _ => {}
             }
         }
+    }
+
+    /// Keeps the name of the scope that is asked for, in case that nobody comes to write a record.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the file.
+    pub fn keep_scope(&self, unit: &str) -> Result<(), Error> {
+        let path = self.path.join(SCOPE);
+        fs::write(&path, unit).map_err(|source| Error::File { path, source })
+    }
+
+    /// The name that was kept, if one was.
+    pub fn scope(&self) -> Option<String> {
+        fs::read_to_string(self.path.join(SCOPE)).ok()
     }
 
     /// Reads the record.

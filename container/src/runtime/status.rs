@@ -382,8 +382,11 @@ impl Doomed {
                 " that is not stopped; end it, or give --force",
             ));
         }
+        let scope = record.is_none().then(|| directory.scope()).flatten();
         let group = match (&record, &spec) {
             (Some(record), _) if init.is_some() => group(record).ok(),
+            // Its directories are systemd's, and go with it.
+            (None, _) if scope.is_some() => None,
             (None, Some(spec)) => Some(super::create::unfinished_group(spec, id)?),
             // Where nobody is left, or nothing was made, nobody is to be killed.
             _ => None,
@@ -396,6 +399,7 @@ impl Doomed {
                 .flat_map(Group::paths)
                 .map(Path::to_owned)
                 .collect(),
+            scope,
             ..Record::default()
         });
         let path = &directory.path;
