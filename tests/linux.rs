@@ -183,7 +183,9 @@ fn several_processors_and_a_named_one() {
     assert_eq!(flags.len().to_string(), processors);
     for flags in flags {
         assert!(flags.contains(&"sse2"), "{flags:?}");
-        assert!(!flags.contains(&"rdrand"), "{flags:?}");
+        // An emulator adds some of the host's features again, but not what its template is for.
+        let masked = if emulated { "cx16" } else { "rdrand" };
+        assert!(!flags.contains(&masked), "{flags:?}");
     }
 }
 
