@@ -47,6 +47,32 @@ fn root_of_a_user_namespace_is_mapped_and_has_its_devices() {
 }
 
 #[test]
+fn root_of_a_user_namespace_sees_the_hosts_cgroups_where_it_has_none_of_its_own() {
+    let script = "ls /sys/fs/cgroup | wc -l; \
+                  grep ' /sys/fs/cgroup' /proc/self/mounts | grep -v 'ro,nosuid,nodev,noexec' | wc -l";
+    let Some(bundle) = Bundle::new(script, |spec| {
+        with_users(spec);
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|it| it["type"] != "cgroup");
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.retain(|it| it["destination"] != "/sys/fs/cgroup");
+        mounts.push(json!({
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+            "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]
+        }));
+    }) else {
+        return;
+    };
+    open_to_users(&bundle);
+    let out = bundle.oci(&["run", "ID"]).ok();
+    let lines: Vec<&str> = out.lines().collect();
+    let entries: usize = lines[0].parse().unwrap();
+    assert!(entries > 1, "{lines:?}");
+    assert_eq!(lines[1], "0", "every mount of them is only read");
+    bundle.is_gone();
+}
+
+#[test]
 fn a_bind_that_its_root_could_not_reach_is_taken_by_the_runtime() {
     use std::os::unix::fs::PermissionsExt;
     let Some(bundle) = Bundle::new("cat /mnt/file", |spec| {

@@ -18,7 +18,7 @@ use super::plan::execution;
 use super::state::{self, Directory, Record, Status};
 use super::{Error, detached, hooks, interfaces, notify, own_binary};
 use crate::Observer;
-use crate::cgroup::{self, Group, Layout, Limits, Version, systemd};
+use crate::cgroup::{self, Group, Layout, Limits, Mode, Version, systemd};
 use crate::execute::{self, Kernel};
 use crate::plan::Plan;
 use crate::plan::call::Call;
@@ -337,7 +337,7 @@ impl Runtime<'_> {
                 self.plan.environment.clone(),
             );
             let groups = names(layout, group);
-            let mut hierarchies = layout.hierarchies().iter();
+            let unified = layout.unified().filter(|_| layout.mode() == Mode::V2);
             let inheritance = Inheritance {
                 plan: self.plan,
                 spec,
@@ -350,7 +350,7 @@ impl Runtime<'_> {
                 entrance: Some(&entrance),
                 is_born_in_group: group.directory_fd().is_some(),
                 groups: &groups,
-                is_unified: hierarchies.all(|it| it.version == Version::V2),
+                unified: unified.map(|it| it.mount_point.as_path()),
                 state: &|pid, status| self.record.for_hooks(pid, status),
                 detached: &self.detached,
                 joins: self.target.as_ref().map(AsFd::as_fd),

@@ -11,7 +11,7 @@ mod terminal;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -61,8 +61,8 @@ pub struct Inheritance<'a> {
     pub is_born_in_group: bool,
     /// The directories of the cgroup, each with its name in the container.
     pub groups: &'a [(String, PathBuf)],
-    /// Whether the only hierarchy is v2.
-    pub is_unified: bool,
+    /// Where the only hierarchy is mounted, if that is v2.
+    pub unified: Option<&'a Path>,
     /// The container's state for hooks, as JSON with a place for its PID.
     pub state: &'a dyn Fn(i32, &str) -> Vec<u8>,
     /// Mounts that the runtime has taken from the host's.

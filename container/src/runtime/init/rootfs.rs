@@ -108,14 +108,29 @@ impl Init<'_> {
         };
         let named = |target: Vec<u8>| MountIn::at(text(target));
         let root = self.root()?;
-        if self.inheritance.is_unified {
+        if self.inheritance.unified.is_some() {
             let whole = MountIn {
                 source: Some(c"cgroup".into()),
                 kind: Some(c"cgroup2".into()),
                 flags: quiet | read_only,
                 ..named(target.to_bytes().into())
             };
-            return root::mount_in(root, &whole, None);
+            return match root::mount_in(root, &whole, None) {
+                // Only who owns the cgroup namespace may mount them (`man 7 cgroup_namespaces`): the host's then.
+                Err(Errno::EPERM) => {
+                    let hosts = MountIn {
+                        source: self
+                            .inheritance
+                            .unified
+                            .map(|it| text(it.as_os_str().as_bytes())),
+                        kind: None,
+                        flags: MsFlags::MS_BIND | MsFlags::MS_REC | whole.flags,
+                        ..whole
+                    };
+                    root::mount_in(root, &hosts, None)
+                }
+                other => other,
+            };
         }
         let directory = MountIn {
             source: Some(c"tmpfs".into()),
