@@ -266,8 +266,16 @@ fn devices_that_the_host_has_no_path_for_are_there_in_a_user_namespace() {
         return;
     };
     open_to_users(&bundle);
+    let went = bundle.oci(&["run", "ID"]);
+    if went.code != 0 && went.err.contains("Linux 6.15") {
+        assert!(went.err.contains("`linux.devices[0]`"), "{}", went.err);
+        eprintln!(
+            "skipped: a node of a file system that is mounted nowhere cannot be taken before Linux 6.15"
+        );
+        return;
+    }
     assert_eq!(
-        bundle.oci(&["run", "ID"]).ok(),
+        went.ok(),
         "1:5 640 0:4 character special file\n1:5 666 10:11 block special file\n1\n"
     );
     bundle.is_gone();
