@@ -220,6 +220,21 @@ fn a_command_that_a_signal_ends_has_128_more() {
     assert_eq!(output.status.code(), Some(137), "{}", text(&output.stderr));
 }
 
+#[test]
+fn a_disk_that_is_not_there_is_told_with_the_status_of_a_run() {
+    if !has_kernel() {
+        return;
+    }
+    let arguments = ["--disk", "/no/such/disk", "--", "true"];
+    let output = guest(&arguments).output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{error}");
+    assert!(
+        error.contains("/no/such/disk") && error.contains("truncate"),
+        "{error}"
+    );
+}
+
 /// Speaks the guest's host's part of a conversation, and returns what it heard.
 fn answer(listener: &TcpListener) -> String {
     let (mut stream, _) = listener.accept().unwrap();

@@ -161,6 +161,34 @@ fn bad_usage_names_the_value() {
         ),
         (&["--in", "vm", "--pids", "4", "--", "hello"], "--pids"),
         (&["--in", "vm"], "COMMAND"),
+        (
+            &[
+                "--in",
+                "vm",
+                "--tap",
+                "t",
+                "--address",
+                "10.0.0.300/24",
+                "--",
+                "sh",
+            ],
+            "10.0.0.300/24",
+        ),
+        (
+            &[
+                "--in",
+                "vm",
+                "--tap",
+                "t",
+                "--address",
+                "10.0.0.2/24",
+                "--gateway",
+                "home",
+                "--",
+                "sh",
+            ],
+            "home",
+        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_ringside"))
             .arg("run")

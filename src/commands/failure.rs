@@ -69,6 +69,14 @@ impl Failure {
         }
     }
 
+    /// The same, of a command that runs something.
+    pub fn in_run(self) -> Failure {
+        Failure {
+            status: RUN_FAILED,
+            ..self
+        }
+    }
+
     /// A container that did not come to be, or whose command did not start.
     pub fn of_container(error: ringside_container::Error) -> Failure {
         let status = error.exit_code();

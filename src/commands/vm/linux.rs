@@ -17,6 +17,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// Of a Linux guest only.
@@ -41,11 +42,22 @@ pub struct LinuxArgs {
     #[command(flatten)]
     devices: Devices,
     /// The address of a Linux guest's first network card, such as 10.0.0.2/24
-    #[arg(long, value_name = "ADDRESS/BITS", requires = "tap")]
+    #[arg(long, value_name = "ADDRESS/BITS", requires = "tap", value_parser = network)]
     address: Option<String>,
     /// Where a Linux guest sends what is for other networks
     #[arg(long, value_name = "ADDRESS", requires = "address")]
-    gateway: Option<String>,
+    gateway: Option<Ipv4Addr>,
+}
+
+/// An address with its network's bits, as it was given.
+fn network(text: &str) -> Result<String, &'static str> {
+    let is_one = text.split_once('/').is_some_and(|(address, bits)| {
+        address.parse::<Ipv4Addr>().is_ok() && bits.parse::<u8>().is_ok_and(|bits| bits <= 32)
+    });
+    match is_one {
+        true => Ok(text.to_owned()),
+        false => Err("give an IPv4 address and its network's bits, such as 10.0.0.2/24"),
+    }
 }
 
 impl LinuxArgs {
@@ -93,9 +105,9 @@ pub fn run(
         masked: args.processor.masked(machine::template(ring0))?,
         console: args.console,
         address: args.address.clone(),
-        gateway: args.gateway.clone(),
+        gateway: args.gateway.map(|it| it.to_string()),
     };
-    let devices = args.devices.open()?;
+    let devices = args.devices.open().map_err(Failure::in_run)?;
     let _confined = share.enter()?;
     let ended = machine::run(&machine, &command, devices).map_err(Failure::of_run)?;
     if let Some(path) = &args.stamps {

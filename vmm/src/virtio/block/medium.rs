@@ -10,11 +10,19 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use vm_memory::VolatileSlice;
 
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; name a file that is there, or make one: truncate -s 64M FILE",
+        io::ErrorKind::PermissionDenied => "; a disk that is only read is FILE:ro",
+        _ => "",
+    }
+}
+
 /// What keeps a file from being a disk.
 #[derive(Debug, Error)]
 pub enum DiskError {
     /// The file.
-    #[error("cannot use {} as a disk: {source}", path.display())]
+    #[error("cannot use {} as a disk: {source}{}", path.display(), remedy(source))]
     File {
         /// Its path.
         path: PathBuf,
