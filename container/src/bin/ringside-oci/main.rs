@@ -8,7 +8,6 @@ mod help;
 mod journal;
 #[cfg(not(test))]
 mod sys;
-mod update;
 
 /// What `sys` runs as the program.
 fn run_command_line() -> u8 {

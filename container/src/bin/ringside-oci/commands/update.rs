@@ -5,8 +5,8 @@ use std::path::Path;
 use ringside_container::runtime::{self, status};
 use ringside_container::spec::{BlockIo, Memory, Pids, Resources};
 
+use super::{Error, id};
 use crate::arguments::{Known, Parsed, parse};
-use crate::commands::{Error, id};
 
 /// Changes what a container may use: by a file of limits, and by options, which come last.
 pub fn update(root: &Path, rest: &[String]) -> Result<(), Error> {

@@ -1,0 +1,214 @@
+//! Each command: parse, call the library, print.
+
+mod create;
+mod events;
+mod exec;
+mod list;
+mod ps;
+mod update;
+
+use std::io::Write;
+
+use ringside_container::Observer;
+use ringside_container::explain::{self, Narrator};
+use ringside_container::plan::Plan;
+use ringside_container::runtime::{self, status};
+use serde_json::Value;
+
+use crate::arguments::{Explain, Global, Known, Parsed, parse};
+use crate::help;
+use crate::journal::Journal;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// In the library.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// In `exec`, which has a status of its own for that.
+    #[error("exec failed: {0}")]
+    Exec(#[source] runtime::Error),
+    /// On the command line.
+    #[error("{0}")]
+    Usage(String),
+    /// While printing.
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl Error {
+    /// As runc has it: 255 when `exec` fails, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exec(_) => 255,
+            _ => 1,
+        }
+    }
+}
+
+impl From<String> for Error {
+    fn from(text: String) -> Self {
+        Self::Usage(text)
+    }
+}
+
+/// Whose command line this one is: callers look for it, to know what they may ask for.
+const RUNC: &str = "1.3.0";
+
+/// Runs the command that the arguments begin with.
+pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
+    let (name, rest) = arguments
+        .split_first()
+        .ok_or_else(|| "name a command".to_owned())?;
+    let all = |known: &[Known]| parse(rest, known, usize::MAX).map(|(parsed, _)| parsed);
+    let root = global.root.as_path();
+    if let Some(text) = help::on(name)
+        && asks_for_help(rest)
+    {
+        println!("{text}");
+        return Ok(0);
+    }
+    global.debug(&format!("command {name} with {rest:?}"));
+    let mut narrator = Narrator::new(std::io::stderr(), global.format);
+    let mut journal = Journal::new(global);
+    let observer: &mut dyn Observer = match global.explain {
+        Explain::Taken => &mut narrator,
+        _ if global.is_debug => &mut journal,
+        _ => &mut (),
+    };
+    let is_plan = global.explain == Explain::Planned;
+    let print_plan = |plan: &Plan| -> Result<u8, Error> {
+        match explain::print(plan, global.format, &mut std::io::stdout().lock()) {
+            // A reader that has seen enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+            told => Ok(told.map(|()| 0)?),
+        }
+    };
+    if !is_plan && matches!(name.as_str(), "create" | "run" | "exec") {
+        runtime::protect_own_binary()?;
+    }
+    match name.as_str() {
+        "create" => {
+            let what = create::creation(global, &all(&create::CREATE)?)?;
+            if is_plan {
+                return print_plan(&runtime::create::dry_run(&what, true)?);
+            }
+            runtime::create::create(&what, observer)?;
+        }
+        "run" => {
+            let parsed = all(&create::RUN)?;
+            let what = create::creation(global, &parsed)?;
+            if is_plan {
+                return print_plan(&runtime::create::dry_run(&what, false)?);
+            }
+            return create::run_container(&what, &parsed, observer);
+        }
+        "start" => {
+            let parsed = all(&[])?;
+            let id = id(&parsed)?;
+            if is_plan {
+                return print_plan(&runtime::create::dry_start(root, id)?);
+            }
+            runtime::create::start(root, id, observer)?;
+        }
+        "exec" => {
+            let (what, how) = exec::execution(root, rest)?;
+            if is_plan {
+                return print_plan(&runtime::exec::dry_run(&what).map_err(Error::Exec)?);
+            }
+            return exec::exec_process(&what, how, observer);
+        }
+        "state" => {
+            let container = status::state(root, id(&all(&[])?)?)?;
+            let text = serde_json::to_string_pretty(&list::State::of(&container));
+            println!("{}", text.map_err(|error| Error::Output(error.into()))?);
+        }
+        "kill" => {
+            let parsed = all(&[("all", &["a"], false), ("signal", &["s"], true)])?;
+            let signal = parsed
+                .value("signal")
+                .or(parsed.positional.get(1).map(String::as_str))
+                .unwrap_or("SIGTERM");
+            status::kill(
+                root,
+                id(&parsed)?,
+                status::signal_number(signal)?,
+                parsed.has("all"),
+            )?;
+        }
+        "delete" => {
+            let parsed = all(&[("force", &["f"], false)])?;
+            let (id, force) = (id(&parsed)?, parsed.has("force"));
+            if is_plan {
+                return print_plan(&status::dry_delete(root, id, force)?);
+            }
+            status::delete(root, id, force, observer)?;
+        }
+        "list" => list::list(
+            root,
+            &all(&[("format", &["f"], true), ("quiet", &["q"], false)])?,
+        )?,
+        "ps" => {
+            let (parsed, used) = parse(rest, &[("format", &["f"], true)], 1)?;
+            let pids = status::processes(root, id(&parsed)?)?;
+            ps::ps(
+                &pids,
+                parsed.value("format").or(ps::format_of(&rest[used..])),
+                &rest[used..],
+            )?;
+        }
+        "pause" => status::pause(root, id(&all(&[])?)?)?,
+        "resume" => status::resume(root, id(&all(&[])?)?)?,
+        "update" => update::update(root, rest)?,
+        "events" => {
+            let parsed = all(&[("stats", &[], false), ("interval", &[], true)])?;
+            let id = id(&parsed)?;
+            events::events(root, id, &parsed)?;
+        }
+        "spec" => {
+            let parsed = all(&[("bundle", &["b"], true), ("rootless", &[], false)])?;
+            let path = parsed
+                .path("bundle")
+                .unwrap_or_else(|| ".".into())
+                .join("config.json");
+            if path.exists() {
+                return Err(format!("File {} exists. Remove it first", path.display()).into());
+            }
+            std::fs::write(
+                &path,
+                format!("{:#}\n", runtime::default_spec(parsed.has("rootless"))),
+            )?;
+        }
+        "features" => print(&runtime::features())?,
+        "--version" | "version" => println!(
+            "ringside-oci version {0}, as runc version {RUNC}\ncommit: v{0}\nspec: 1.2.0",
+            env!("CARGO_PKG_VERSION")
+        ),
+        "help" | "--help" => match rest.first().and_then(|it| help::on(it)) {
+            Some(text) => println!("{text}"),
+            None => println!("{}", help::all()),
+        },
+        "checkpoint" | "restore" => {
+            return Err(format!("{name}: checkpoints are not supported").into());
+        }
+        other => return Err(format!("No help topic for '{other}'").into()),
+    }
+    Ok(0)
+}
+
+/// Whether the first words ask for help; those of a program that `exec` is given do not.
+fn asks_for_help(rest: &[String]) -> bool {
+    let asks = |it: &String| matches!(it.as_str(), "-h" | "--help" | "-help");
+    rest.first().is_some_and(asks)
+}
+
+pub fn id(parsed: &Parsed) -> Result<&str, Error> {
+    match parsed.positional.first() {
+        Some(id) if !id.is_empty() => Ok(id),
+        _ => Err("container id cannot be empty".to_owned().into()),
+    }
+}
+
+fn print(value: &Value) -> Result<(), Error> {
+    Ok(writeln!(std::io::stdout(), "{value:#}")?)
+}

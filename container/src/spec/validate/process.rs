@@ -1,0 +1,76 @@
+//! The process (`config.md`, "Process").
+
+use super::{absolute, no_nul};
+use crate::runtime::bundle::process::processors;
+use crate::spec::{Error, Process};
+
+impl Process {
+    /// Checks a process; `at` is its path in the file.
+    ///
+    /// # Errors
+    /// The first field that no host could do.
+    pub fn validate(&self, at: &str) -> Result<(), Error> {
+        let field = |name: &str| format!("{at}.{name}");
+        absolute(&field("cwd"), &self.cwd)?;
+        if self.args.is_empty() {
+            return Err(Error::Missing {
+                field: field("args"),
+                why: "args must not be empty; name a program to run",
+            });
+        }
+        for (name, list) in [("args", &self.args), ("env", &self.env)] {
+            for (index, value) in list.iter().enumerate() {
+                no_nul(&format!("{at}.{name}[{index}]"), value)?;
+            }
+        }
+        let adjustment = self.oom_score_adj.unwrap_or(0);
+        if !(-1000..=1000).contains(&adjustment) {
+            return Err(Error::field(
+                field("oomScoreAdj"),
+                adjustment,
+                "give -1000 to 1000",
+            ));
+        }
+        for (index, limit) in self.rlimits.iter().enumerate() {
+            let field = format!("{at}.rlimits[{index}]");
+            if crate::runtime::rlimit_number(&limit.kind).is_none() {
+                return Err(Error::field(
+                    format!("{field}.type"),
+                    &limit.kind,
+                    "there is no such resource; see man 2 setrlimit",
+                ));
+            }
+            if limit.soft > limit.hard {
+                return Err(Error::field(
+                    format!("{field}.soft"),
+                    limit.soft,
+                    "it is above the hard limit",
+                ));
+            }
+            if self.rlimits[..index].iter().any(|it| it.kind == limit.kind) {
+                return Err(Error::field(
+                    format!("{field}.type"),
+                    &limit.kind,
+                    "it is given twice",
+                ));
+            }
+        }
+        let affinity = self.exec_cpu_affinity.as_ref();
+        for (name, list) in affinity
+            .iter()
+            .flat_map(|it| [("initial", &it.initial), ("final", &it.last)])
+        {
+            if !list.is_empty() {
+                processors(&field(&format!("execCPUAffinity.{name}")), list)?;
+            }
+        }
+        if self.user.umask.is_some_and(|umask| umask > 0o777) {
+            return Err(Error::field(
+                field("user.umask"),
+                self.user.umask.unwrap_or(0),
+                "give 0 to 511 (0777)",
+            ));
+        }
+        Ok(())
+    }
+}
