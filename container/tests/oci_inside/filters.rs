@@ -1,0 +1,129 @@
+//! Filters of system calls.
+
+use serde_json::{Value, json};
+
+use crate::inside;
+use crate::support_oci::Bundle;
+
+/// A profile that allows all but what `rules` say.
+fn filter(rules: Value) -> Value {
+    json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": rules})
+}
+
+#[test]
+fn the_listener_of_a_filter_goes_to_whoever_listens() {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    use std::os::fd::AsRawFd;
+    for no_new_privileges in [false, true] {
+        let mut path = Value::Null;
+        let Some(bundle) = Bundle::new("mkdir /tmp/x 2>/dev/null; echo $?", |spec| {
+            spec["process"]["noNewPrivileges"] = no_new_privileges.into();
+            spec["linux"]["seccomp"] =
+                filter(json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]));
+            spec["annotations"] = json!({"a": "b"});
+        }) else {
+            return;
+        };
+        let socket = bundle.path().join("agent");
+        path.clone_from(&json!(socket));
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let config = bundle.path().join("config.json");
+        let mut spec: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+        spec["linux"]["seccomp"]["listenerPath"] = path;
+        spec["linux"]["seccomp"]["listenerMetadata"] = "note".into();
+        std::fs::write(&config, spec.to_string()).unwrap();
+        let agent = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let (mut bytes, mut space) = ([0; 4096], nix::cmsg_space!([i32; 2]));
+            let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let message =
+                recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
+            let descriptors = message.cmsgs().unwrap().filter_map(|it| match it {
+                ControlMessageOwned::ScmRights(list) => Some(list),
+                _ => None,
+            });
+            let descriptors: Vec<i32> = descriptors.flatten().collect();
+            let length = message.bytes;
+            // Nobody answers: when the last copy is closed, such calls fail with ENOSYS.
+            for fd in &descriptors {
+                drop(ringside_container::runtime::own_descriptor(*fd));
+            }
+            let state: Value = serde_json::from_slice(&bytes[..length]).unwrap();
+            (state, descriptors.len())
+        });
+        // Before the start: whoever decides is there when the program comes.
+        assert_eq!(bundle.create(), 0, "{}", bundle.log());
+        let (state, descriptors) = agent.join().unwrap();
+        bundle.oci(&["start", "ID"]).ok();
+        bundle.until("stopped");
+        assert_eq!(bundle.log(), "1\n");
+        bundle.oci(&["delete", "ID"]).ok();
+        assert_eq!(descriptors, 1);
+        assert_eq!(state["fds"], json!(["seccompFd"]));
+        assert_eq!(state["metadata"], "note");
+        assert_eq!(state["state"]["id"], bundle.id.as_str());
+        assert_eq!(state["state"]["annotations"]["a"], "b");
+        assert_eq!(state["pid"], state["state"]["pid"]);
+        bundle.is_gone();
+    }
+}
+
+#[test]
+fn filters_that_cannot_be_are_refused_by_their_field() {
+    let notify = |names: Value| json!([{"names": names, "action": "SCMP_ACT_NOTIFY"}]);
+    for (seccomp, field) in [
+        (
+            filter(notify(json!(["mkdir"]))),
+            "linux.seccomp.listenerPath",
+        ),
+        (
+            filter(notify(json!(["mkdir", "write"]))),
+            "linux.seccomp.syscalls[0].names",
+        ),
+        (
+            json!({"defaultAction": "SCMP_ACT_NOTIFY"}),
+            "linux.seccomp.defaultAction",
+        ),
+        (
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["X"]}),
+            "linux.seccomp.flags[0]",
+        ),
+    ] {
+        let Some(bundle) = Bundle::new("echo ran", |spec| spec["linux"]["seccomp"] = seccomp)
+        else {
+            return;
+        };
+        let error = bundle.oci(&["run", "ID"]).failed();
+        assert!(error.contains(&format!("`{field}`")), "{error}");
+        bundle.is_gone();
+    }
+}
+
+#[test]
+fn several_conditions_on_one_argument_are_alternatives() {
+    let out = inside(
+        "chmod 640 /tmp && echo a; chmod 600 /tmp && echo b; chmod 700 /tmp && echo c",
+        |spec| {
+            let is = |value: u32| json!({"index": 2, "value": value, "op": "SCMP_CMP_EQ"});
+            let rule = json!({"names": ["fchmodat"], "action": "SCMP_ACT_ERRNO", "args": [is(0o640), is(0o600)]});
+            spec["linux"]["seccomp"] = filter(json!([rule]));
+            spec["linux"]["seccomp"]["flags"] =
+                json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]);
+        },
+    );
+    assert!(out.is_none_or(|out| out == "c\n"));
+}
+
+#[test]
+fn a_filter_may_forbid_to_ask_for_the_directory() {
+    for no_new_privileges in [false, true] {
+        let out = inside("readlink /proc/$$/cwd", |spec| {
+            spec["process"]["noNewPrivileges"] = no_new_privileges.into();
+            spec["process"]["cwd"] = "/tmp".into();
+            let rule = json!({"names": ["getcwd"], "action": "SCMP_ACT_ERRNO"});
+            spec["linux"]["seccomp"] = filter(json!([rule]));
+        });
+        assert!(out.is_none_or(|out| out == "/tmp\n"));
+    }
+}
