@@ -219,7 +219,7 @@ fn state_and_list_have_the_fields_in_their_order() {
     };
     let all = bundle.oci(&["list", "--format", "json"]).ok();
     let begins = format!(
-        "[{{\"ociVersion\":\"1.2.0\",\"id\":\"{}\",\"pid\":",
+        "[{{\"ociVersion\":\"1.3.0\",\"id\":\"{}\",\"pid\":",
         bundle.id
     );
     assert!(all.starts_with(&begins), "{all}");

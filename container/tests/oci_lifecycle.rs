@@ -337,6 +337,7 @@ fn a_hook_of_a_start_or_an_end_that_fails_keeps_none_of_the_others_back() {
     let Some(bundle) = Bundle::new("true", |spec| {
         let write = |name: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name} >> rootfs/hooks")]});
         let fail = json!({"path": "/bin/false"});
+        spec["ociVersion"] = "1.2.0".into();
         spec["hooks"] = json!({
             "poststart": [fail, write("poststart"), fail],
             "poststop": [fail, write("poststop"), fail],
@@ -498,4 +499,24 @@ fn what_is_not_supported_is_refused_by_name() {
         assert!(went.failed().contains(&format!("`{field}`")));
         bundle.is_gone();
     }
+}
+
+#[test]
+fn since_1_3_a_poststart_hook_that_fails_ends_the_container() {
+    let Some(bundle) = Bundle::new("sleep 60; echo ran", |spec| {
+        spec["ociVersion"] = "1.3.0".into();
+        spec["hooks"] = json!({"poststart": [{"path": "/bin/true"}, {"path": "/bin/false"}]});
+    }) else {
+        return;
+    };
+    let went = bundle.oci(&["run", "ID"]);
+    assert_eq!(went.out, "");
+    let said = went.failed();
+    assert!(said.contains("error running poststart hook #1"), "{said}");
+    bundle.is_gone();
+
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    bundle.oci(&["start", "ID"]).failed();
+    bundle.until("stopped");
+    bundle.oci(&["delete", "ID"]).ok();
 }

@@ -18,7 +18,7 @@ use crate::process::status::ExitStatus;
 use crate::process::streams::Streams;
 use crate::spec::{NamespaceKind, Spec};
 use crate::start::reap;
-use crate::sys::Cloned;
+use crate::sys::{self, Cloned};
 
 /// What `create` and `run` take.
 #[derive(Debug, Clone, Default)]
@@ -387,7 +387,12 @@ pub fn start(root: &Path, id: &str, observer: &mut dyn Observer) -> Result<(), E
         target: Some(waiting.init),
         ..Runtime::new(&waiting.born, observer)
     };
-    take_steps(&mut runtime, &waiting.plan)
+    let taken = take_steps(&mut runtime, &waiting.plan);
+    // A container that did not start as it was asked to does not run on.
+    if let (Err(Error::Hook(_)), Some(init)) = (&taken, &runtime.target) {
+        let _ = sys::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
+    }
+    taken
 }
 
 /// What [`start`] would do.

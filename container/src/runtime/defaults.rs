@@ -9,7 +9,7 @@ use crate::spec::{MEMORY_FLAGS, MEMORY_MODES, capability_names};
 pub fn default_spec(is_rootless: bool) -> Value {
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mut spec = json!({
-        "ociVersion": "1.2.0",
+        "ociVersion": "1.3.0",
         "process": {
             "terminal": true,
             "user": {"uid": 0, "gid": 0},

@@ -4,8 +4,10 @@
 //! What it is goes along, its addresses do not: the kernel takes them away on the move, and so does it
 //! with its being up.
 
+use std::fmt;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::thread;
 
 use nix::errno::Errno;
@@ -25,6 +27,18 @@ const WISHED: u32 = libc::IFA_F_PERMANENT
     | libc::IFA_F_NOPREFIXROUTE
     | libc::IFA_F_MCAUTOJOIN;
 
+/// An interface that was moved, and what it was before.
+#[derive(Debug)]
+pub struct Moved {
+    /// Where it is; the namespace lives as long as this is open.
+    theirs: File,
+    /// Its number there.
+    index: u32,
+    name: String,
+    addresses: Vec<Vec<u8>>,
+    is_up: bool,
+}
+
 /// Moves the caller's interface `name` into the network namespace of process `pid`, where its name is
 /// `inside`, or with `%d` in that the first which is free; brings its lasting addresses along and the
 /// interface up.
@@ -32,11 +46,11 @@ const WISHED: u32 = libc::IFA_F_PERMANENT
 /// # Errors
 /// `ENODEV` when there is none of that name, `EEXIST` when the new one is taken, `EINVAL` for a kind that
 /// cannot be moved, `EPERM` without `CAP_NET_ADMIN` over both namespaces.
-pub fn move_into(pid: i32, name: &str, inside: &str) -> Result<(), Errno> {
-    let open = |path: String| File::open(path).map_err(|error| super::executor::errno_of(&error));
+pub fn move_into(pid: i32, name: &str, inside: &str) -> Result<Moved, Errno> {
     let theirs = open(format!("/proc/{pid}/ns/net"))?;
     let (mut here, mut there) = (Netlink::open()?, open_in(&theirs)?);
-    let index = named(&here.list(libc::RTM_GETLINK, &link(0, 0))?, name).ok_or(Errno::ENODEV)?;
+    let links = here.list(libc::RTM_GETLINK, &link(0, 0))?;
+    let (index, is_up) = named(&links, name).ok_or(Errno::ENODEV)?;
     let addresses = here.list(libc::RTM_GETADDR, &[0; ADDRESS_BYTES])?;
     let before = there.list(libc::RTM_GETLINK, &link(0, 0))?;
 
@@ -44,8 +58,62 @@ pub fn move_into(pid: i32, name: &str, inside: &str) -> Result<(), Errno> {
     if named(&before, inside).is_some() {
         return Err(Errno::EEXIST);
     }
+    send(&mut here, index, &theirs, inside)?;
+
+    // Its number may be another's in there, and its name the kernel's choice.
+    let after = there.list(libc::RTM_GETLINK, &link(0, 0))?;
+    let was_there = |it: &&Message| before.iter().any(|old| index_of(old) == index_of(it));
+    let arrived = after.iter().find(|it| !was_there(it));
+    let moved = Moved {
+        index: arrived.and_then(index_of).ok_or(Errno::ENODEV)?,
+        theirs,
+        name: name.to_owned(),
+        addresses: addresses
+            .iter()
+            .filter_map(|it| lasting(it, index))
+            .collect(),
+        is_up,
+    };
+    match settle(&mut there, moved.index, &moved.addresses, true) {
+        Ok(()) => Ok(moved),
+        Err(errno) => {
+            // What refused is what is told.
+            let _ = moved.bring_back();
+            Err(errno)
+        }
+    }
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interface {} (`linux.netDevices`)", self.name)
+    }
+}
+
+impl Moved {
+    /// Moves it back to the caller's, as it was: with a namespace that ends, the kernel ends what is no
+    /// hardware.
+    ///
+    /// # Errors
+    /// The kernel's, as of [`move_into`].
+    pub fn bring_back(&self) -> Result<(), Errno> {
+        let ours = open("/proc/self/ns/net")?;
+        let (mut here, mut there) = (Netlink::open()?, open_in(&self.theirs)?);
+        send(&mut there, self.index, &ours, &self.name)?;
+        let links = here.list(libc::RTM_GETLINK, &link(0, 0))?;
+        let (index, _) = named(&links, &self.name).ok_or(Errno::ENODEV)?;
+        settle(&mut here, index, &self.addresses, self.is_up)
+    }
+}
+
+fn open(path: impl AsRef<Path>) -> Result<File, Errno> {
+    File::open(path).map_err(|error| super::executor::errno_of(&error))
+}
+
+/// Sends interface `index` of `from` to another namespace, where it is called `name`.
+fn send(from: &mut Netlink, index: u32, to: &File, name: &str) -> Result<(), Errno> {
     let mut request = link(index, 0);
-    let descriptor = theirs.as_raw_fd() as u32;
+    let descriptor = to.as_raw_fd() as u32;
     attribute(
         &mut request,
         libc::IFLA_NET_NS_FD,
@@ -54,24 +122,26 @@ pub fn move_into(pid: i32, name: &str, inside: &str) -> Result<(), Errno> {
     attribute(
         &mut request,
         libc::IFLA_IFNAME,
-        &[inside.as_bytes(), b"\0"].concat(),
+        &[name.as_bytes(), b"\0"].concat(),
     );
-    here.change(libc::RTM_NEWLINK, 0, &request)?;
+    from.change(libc::RTM_NEWLINK, 0, &request)
+}
 
-    // Its number may be another's in there, and its name the kernel's choice.
-    let after = there.list(libc::RTM_GETLINK, &link(0, 0))?;
-    let was_there = |it: &&Message| before.iter().any(|old| index_of(old) == index_of(it));
-    let arrived = after.iter().find(|it| !was_there(it));
-    let arrived = arrived.and_then(index_of).ok_or(Errno::ENODEV)?;
-    for address in addresses.iter().filter_map(|it| lasting(it, index)) {
-        let request = at(arrived, &address);
-        there.change(
-            libc::RTM_NEWADDR,
-            libc::NLM_F_CREATE | libc::NLM_F_REPLACE,
-            &request,
-        )?;
+/// Gives interface `index` what the kernel took away on the move.
+fn settle(
+    there: &mut Netlink,
+    index: u32,
+    addresses: &[Vec<u8>],
+    is_up: bool,
+) -> Result<(), Errno> {
+    for address in addresses {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        there.change(libc::RTM_NEWADDR, flags, &at(index, address))?;
     }
-    there.change(libc::RTM_NEWLINK, 0, &link(arrived, libc::IFF_UP as u32))
+    match is_up {
+        true => there.change(libc::RTM_NEWLINK, 0, &link(index, libc::IFF_UP as u32)),
+        false => Ok(()),
+    }
 }
 
 /// A conversation in another network namespace: a socket stays where it was made, so a thread makes it
@@ -100,12 +170,15 @@ fn index_of(link: &Message) -> Option<u32> {
     number(&link.body, 4)
 }
 
-fn named(links: &[Message], name: &str) -> Option<u32> {
+/// The number of the interface of that name, and whether it is up.
+fn named(links: &[Message], name: &str) -> Option<(u32, bool)> {
     let name = [name.as_bytes(), b"\0"].concat();
     let is_it = |it: &&Message| {
         attributes(&it.body, LINK_BYTES).contains(&(libc::IFLA_IFNAME, name.as_slice()))
     };
-    links.iter().find(is_it).and_then(index_of)
+    let link = links.iter().find(is_it)?;
+    let is_up = number(&link.body, 8)? & libc::IFF_UP as u32 != 0;
+    Some((index_of(link)?, is_up))
 }
 
 /// An address that its owner has given to interface `index` for good, and that means something to others:

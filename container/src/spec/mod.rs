@@ -111,6 +111,13 @@ impl Spec {
     pub fn namespace(&self, kind: NamespaceKind) -> Option<&NamespaceSpec> {
         self.linux.namespaces.iter().find(|it| it.kind == kind)
     }
+
+    /// Whether a `poststart` hook that fails ends the container: up to 1.2 it is told and no more, since 1.3
+    /// it is an error (`runtime.md`, "Lifecycle").
+    pub fn ends_with_poststart(&self) -> bool {
+        let minor = self.oci_version.split(['.', '-', '+']).nth(1);
+        minor.is_some_and(|it| it.parse().is_ok_and(|minor: u64| minor >= 3))
+    }
 }
 
 impl Process {

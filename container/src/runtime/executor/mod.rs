@@ -78,6 +78,8 @@ pub(super) struct Runtime<'a> {
     pub joins: Joins,
     /// Mounts that were taken for the child.
     pub detached: Vec<Option<OwnedFd>>,
+    /// Interfaces of the host's that the child was given.
+    pub moved: Vec<interfaces::Moved>,
     /// The last failure, in words.
     pub refusal: Option<Error>,
 }
@@ -102,12 +104,18 @@ impl<'a> Runtime<'a> {
             listener: None,
             joins: Joins::default(),
             detached: Vec::new(),
+            moved: Vec::new(),
             refusal: None,
         }
     }
 
-    /// Ends the child of a command that failed.
+    /// Ends the child of a command that failed, and takes back what it was given.
     pub fn abandon_child(&self) {
+        for moved in &self.moved {
+            if let Err(errno) = moved.bring_back() {
+                eprintln!("warning: {moved} is lost to the host: {}", errno.desc());
+            }
+        }
         if let Some(child) = &self.child {
             let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
             let _ = reap(child);
@@ -225,7 +233,9 @@ impl Runtime<'_> {
             }
             LifeCall::MoveInterface { name, inside } => {
                 let pid = self.child.as_ref().ok_or(Errno::ESRCH)?.pid;
-                interfaces::move_into(pid.as_raw(), name, inside)
+                let moved = interfaces::move_into(pid.as_raw(), name, inside)?;
+                self.moved.push(moved);
+                Ok(())
             }
             LifeCall::Unmount { path } => match umount2(path, MntFlags::MNT_DETACH) {
                 // Nothing is mounted there, or nothing is there.
@@ -310,7 +320,10 @@ impl Runtime<'_> {
             // The specification has these run when `start` is called: for them, all is there.
             HookKind::Prestart => (&hooks.prestart, Status::Created, false),
             HookKind::CreateRuntime => (&hooks.create_runtime, Status::Creating, false),
-            HookKind::Poststart => (&hooks.poststart, Status::Running, true),
+            HookKind::Poststart => {
+                let is_advice = !spec.ends_with_poststart();
+                (&hooks.poststart, Status::Running, is_advice)
+            },
             HookKind::Poststop => (&hooks.poststop, Status::Stopped, true),
             HookKind::CreateContainer | HookKind::StartContainer => return Err(Errno::ENOSYS),
         };

@@ -112,7 +112,10 @@ fn poststart(spec: &Spec) -> Option<Step> {
     (!spec.hooks.poststart.is_empty()).then(|| {
         life(
             "run hooks after the start",
-            "that one fails is told and changes nothing",
+            match spec.ends_with_poststart() {
+                true => "that one fails ends the container",
+                false => "that one fails is told and changes nothing",
+            },
             LifeCall::RunHooks { kind },
         )
         .asked_by("hooks.poststart")

@@ -91,7 +91,7 @@ fn version(text: &str) -> Result<(), Error> {
     match (parts.next(), parts.next(), parts.next()) {
         (Some(Ok(1)), Some(Ok(minor)), Some(Ok(_))) if minor <= NEWEST_MINOR => Ok(()),
         (Some(Ok(_)), Some(Ok(_)), Some(Ok(_))) => fail("versions 1.0.0 to 1.3 are understood"),
-        _ => fail("give a version such as 1.2.0"),
+        _ => fail("give a version such as 1.3.0"),
     }
 }
 

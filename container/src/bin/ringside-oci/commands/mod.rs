@@ -181,7 +181,7 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
         }
         "features" => print(&runtime::features())?,
         "--version" | "version" => println!(
-            "ringside-oci version {0}, as runc version {RUNC}\ncommit: v{0}\nspec: 1.2.0",
+            "ringside-oci version {0}, as runc version {RUNC}\ncommit: v{0}\nspec: 1.3.0",
             env!("CARGO_PKG_VERSION")
         ),
         "help" | "--help" => match rest.first().and_then(|it| help::on(it)) {
