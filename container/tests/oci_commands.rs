@@ -273,6 +273,10 @@ fn options_come_before_and_after_the_name_and_unknown_ones_are_named() {
         (vec!["--rootless", "maybe", "list"], "--rootless"),
         (vec!["checkpoint", "ID"], "not supported"),
         (
+            vec!["checkpoint", "--parent-path", "x", "ID"],
+            "checkpoint --parent-path: checkpoints are not supported",
+        ),
+        (
             vec!["update", "--l3-cache-schema", "x", "ID"],
             "l3-cache-schema",
         ),
@@ -524,4 +528,46 @@ fn a_mount_that_may_fail_is_left_out_where_its_source_is_not() {
     let error = bundle.oci(&["run", "ID"]).failed();
     assert!(error.contains("/no/such"), "{error}");
     bundle.is_gone();
+}
+
+#[test]
+fn all_whose_names_match_are_deleted() {
+    let Some(bundle) = running(FOREVER, |_| {}) else {
+        return;
+    };
+    let other = format!("{}-other", bundle.id);
+    let detached = |id: &str| {
+        let mut command = bundle.command();
+        command.args(["run", "--detach", id]);
+        let nothing = std::process::Stdio::null;
+        command.stdout(nothing()).stderr(nothing()).status()
+    };
+    assert!(detached(&other).unwrap().success());
+    let error = bundle.oci(&["delete", "--regex", "("]).failed();
+    assert!(error.contains("invalid regular expression"), "{error}");
+    bundle.oci(&["delete", "--regex", "no-such"]).ok();
+    let names = |bundle: &Bundle| bundle.oci(&["list", "--quiet"]).ok().lines().count();
+    assert_eq!(names(&bundle), 2);
+    bundle
+        .oci(&["delete", "--force", "--regex", "^ringside-t.*-other$"])
+        .ok();
+    assert_eq!(names(&bundle), 1);
+    bundle
+        .oci(&["delete", "--force", "--regex", "ringside*"])
+        .ok();
+    assert_eq!(names(&bundle), 0);
+}
+
+#[test]
+fn a_mount_that_is_refused_is_told_in_the_words_that_callers_know() {
+    let Some(bundle) = Bundle::new("true", |spec| {
+        let mount =
+            json!({"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]});
+        spec["mounts"].as_array_mut().unwrap().push(mount);
+    }) else {
+        return;
+    };
+    let said = bundle.oci(&["run", "ID"]).failed();
+    let words = "runc run failed: unable to start container process: error during container init: error mounting: no such file or directory: init cannot mount /x (`mounts[";
+    assert!(said.contains(words), "{said}");
 }

@@ -45,6 +45,9 @@ pub struct Detached {
     pub owners: Option<Owners>,
     /// Whether that holds for all that is mounted in it.
     pub is_mapped_recursively: bool,
+    /// Whether it is of what earlier mounts have put into the root: init takes it when its turn has come, and
+    /// the runtime, who may, gives it its owners then.
+    pub is_of_root: bool,
     /// Whether it keeps the options that protect the host, as what is taken into another user namespace
     /// does (`man 7 mount_namespaces`).
     pub is_locked: bool,

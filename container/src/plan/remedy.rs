@@ -71,11 +71,6 @@ pub fn remedy(call: &Call, errno: Errno) -> &'static str {
 
 fn oci(call: &OciCall, errno: Errno) -> &'static str {
     match (call, errno) {
-        (OciCall::Mount(what), Errno::EINVAL)
-            if what.detached.as_ref().is_some_and(|it| it.device.is_some()) =>
-        {
-            "; in a user namespace, a device that the host has no path for takes Linux 6.15: make its node on the host"
-        }
         (OciCall::Mount(what), errno) => mount_in(what, errno),
         (OciCall::Join { .. }, Errno::ENOENT) => {
             "; name a namespace's file of a process that runs, such as /proc/PID/ns/net"

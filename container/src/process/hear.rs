@@ -18,6 +18,8 @@ pub enum News {
     AwaitsHooks,
     /// It waits until its descriptor of this number, a filter's listener, has been passed on.
     Listener(i32),
+    /// It waits until its descriptor of this number, a tree for that mount of the plan, has its owners.
+    Tree(i32, u16),
     /// Another child, with this number, has taken its place.
     Born(i32),
     /// Nothing is left but to start the command, or it runs already.
@@ -44,6 +46,7 @@ pub fn hear(channel: impl AsFd, plan: &Plan, observer: &mut dyn Observer) -> Res
             None => Ok(News::Closed),
             Some(Report::AwaitsHooks) => Ok(News::AwaitsHooks),
             Some(Report::Listener { descriptor }) => Ok(News::Listener(descriptor)),
+            Some(Report::Tree { descriptor, mount }) => Ok(News::Tree(descriptor, mount)),
             Some(Report::Born { pid }) => Ok(News::Born(pid)),
             Some(Report::Started) => Ok(News::Ready),
             Some(Report::Ended { wait_status }) => Ok(News::Ended(wait_status)),

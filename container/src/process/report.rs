@@ -74,6 +74,13 @@ pub enum Report {
         /// The descriptor, as the child numbers it.
         descriptor: i32,
     },
+    /// A tree that is to be mounted, and that the runtime is to give its owners.
+    Tree {
+        /// The descriptor, as the child numbers it.
+        descriptor: i32,
+        /// Its place among the mounts that the plan has taken.
+        mount: u16,
+    },
     /// Another child has taken the place of this one, which is about to exit.
     Born {
         /// Its number.
@@ -163,6 +170,11 @@ impl Report {
                 frame.put(0, &[6]);
                 frame.put(12, &descriptor.to_ne_bytes());
             }
+            Self::Tree { descriptor, mount } => {
+                frame.put(0, &[10]);
+                frame.put(2, &mount.to_ne_bytes());
+                frame.put(12, &descriptor.to_ne_bytes());
+            }
         }
         frame
     }
@@ -210,6 +222,10 @@ impl Report {
                 descriptor: i32_at(12),
             },
             7 => Self::AwaitsHooks,
+            10 => Self::Tree {
+                descriptor: i32_at(12),
+                mount: u16_at(2),
+            },
             8 => Self::Born { pid: i32_at(12) },
             _ => return None,
         })
@@ -287,6 +303,10 @@ mod tests {
             },
             Report::Started,
             Report::AwaitsHooks,
+            Report::Tree {
+                descriptor: 9,
+                mount: 3,
+            },
             Report::Ended {
                 wait_status: 0x7f00,
             },

@@ -205,6 +205,7 @@ impl Prepared {
         })?;
         let mut spec = Spec::parse(&bytes)?;
         spec.validate()?;
+        spec.count_zero_pids();
         warn_of_label(&spec);
         if let Some(process) = &mut spec.process {
             warn_of_capabilities(process);

@@ -94,7 +94,8 @@ pub fn features() -> Value {
                 "operators": ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"],
                 "archs": ["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
                 "knownFlags": SECCOMP_FLAGS,
-                "supportedFlags": SECCOMP_FLAGS
+                // One more is only for filters with a listener, and not for any filter.
+                "supportedFlags": SECCOMP_FLAGS[..3]
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},

@@ -27,7 +27,7 @@ use crate::cgroup::Entrance;
 use crate::execute::Kernel;
 use crate::plan::Plan;
 use crate::plan::call::{Call, text};
-use crate::plan::oci::{HookKind, MountIn, OciCall};
+use crate::plan::oci::{Detached, HookKind, MountIn, OciCall};
 use crate::plan::step::{Actor, Step};
 use crate::process::report::Report;
 use crate::process::steps::Init as _;
@@ -193,9 +193,13 @@ impl Init<'_> {
             OciCall::OpenRoot { path, propagation } => self.open_root(path, *propagation),
             OciCall::Mount(what) => {
                 let detached = what.detached.as_ref();
-                let detached = detached.and_then(|it| self.inheritance.detached.get(it.index));
-                let tree = detached.and_then(|fd| fd.as_ref().map(AsFd::as_fd));
-                root::mount_in(self.root()?, what, tree)
+                let taken = detached.and_then(|it| self.inheritance.detached.get(it.index));
+                let own = match detached {
+                    Some(it) if it.is_of_root => Some(self.take_of_root(what, it)?),
+                    _ => None,
+                };
+                let tree = own.as_ref().or(taken.and_then(Option::as_ref));
+                root::mount_in(self.root()?, what, tree.map(AsFd::as_fd))
             }
             OciCall::MountGroups {
                 target,
@@ -439,6 +443,16 @@ impl Init<'_> {
             Report::Said { text }.send(self.listener());
             Errno::ECANCELED
         })
+    }
+
+    /// Takes what is mounted in the root by now, and has the runtime give it its owners.
+    fn take_of_root(&self, what: &MountIn, detached: &Detached) -> Result<OwnedFd, Errno> {
+        let source = what.source.as_deref().ok_or(Errno::EINVAL)?;
+        let tree = sys::clone_tree(source, what.is_recursive())?;
+        let (descriptor, mount) = (tree.as_raw_fd(), detached.index as u16);
+        Report::Tree { descriptor, mount }.send(self.inheritance.channel);
+        await_byte(self.inheritance.channel)?;
+        Ok(tree)
     }
 
     /// Has the runtime, or who starts the container, fetch the listener, and waits until that is done.

@@ -10,13 +10,14 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 
 use super::Error;
-use crate::spec::Spec;
+use super::bundle::seccomp::NOTIFY_NAME;
+use crate::spec::{SeccompRule, Spec};
 use crate::sys;
 
 /// Fetches descriptor `number` of `process` and sends it with the container's state to the listener.
 ///
 /// # Errors
-/// When the listener cannot be reached.
+/// When the listener cannot be reached, and some call is to be decided by it.
 pub fn pass_on(
     spec: &Spec,
     process: BorrowedFd<'_>,
@@ -37,10 +38,13 @@ pub fn pass_on(
     })
     .to_string();
     let path: &Path = seccomp.listener_path.as_ref();
-    send(path, message.as_bytes(), filter.as_fd()).map_err(|error| match error {
-        Error::File { path, source } => Error::NoAgent { path, source },
+    let is_asked = |rule: &SeccompRule| rule.action == NOTIFY_NAME;
+    match send(path, message.as_bytes(), filter.as_fd()) {
+        // Nobody is missed whom nothing asks, as with runc.
+        Err(Error::File { .. }) if !seccomp.syscalls.iter().any(is_asked) => Ok(()),
+        Err(Error::File { path, source }) => Err(Error::NoAgent { path, source }),
         other => other,
-    })
+    }
 }
 
 /// Sends a message with a descriptor to whoever listens at `path`.

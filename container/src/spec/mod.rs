@@ -115,6 +115,21 @@ impl Spec {
     /// Whether a `poststart` hook that fails ends the container: up to 1.2 it is told and no more, since 1.3
     /// it is an error (`runtime.md`, "Lifecycle").
     pub fn ends_with_poststart(&self) -> bool {
+        self.follows_1_3()
+    }
+
+    /// Makes a `pids.limit` of 0 one of 1: up to 1.2 it says nothing, since 1.3 it is a limit, and 1 is the
+    /// lowest that systemd has (`config-linux.md`, "PIDs").
+    pub fn count_zero_pids(&mut self) {
+        let follows = self.follows_1_3();
+        if let Some(limit @ Some(0)) = self.linux.resources.pids.as_mut().map(|it| &mut it.limit)
+            && follows
+        {
+            *limit = Some(1);
+        }
+    }
+
+    fn follows_1_3(&self) -> bool {
         let minor = self.oci_version.split(['.', '-', '+']).nth(1);
         minor.is_some_and(|it| it.parse().is_ok_and(|minor: u64| minor >= 3))
     }

@@ -304,3 +304,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_processes_at_all_are_a_limit_since_1_3() {
+    for (version, limit) in [("1.0.2", 0), ("1.2.1", 0), ("1.3.0", 1), ("1.3.0-rc.1", 1)] {
+        let text = format!(
+            r#"{{"ociVersion": "{version}", "linux": {{"resources": {{"pids": {{"limit": 0}}}}}}}}"#
+        );
+        let mut spec = Spec::parse(text.as_bytes()).unwrap();
+        spec.count_zero_pids();
+        let pids = spec.linux.resources.pids.unwrap();
+        assert_eq!(pids.limit, Some(limit), "{version}");
+    }
+}

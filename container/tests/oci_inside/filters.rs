@@ -14,12 +14,17 @@ fn filter(rules: Value) -> Value {
 fn the_listener_of_a_filter_goes_to_whoever_listens() {
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
     use std::os::fd::AsRawFd;
-    for no_new_privileges in [false, true] {
+    // Whoever is named is told, even when nothing is asked.
+    for (no_new_privileges, action, said) in [
+        (false, "SCMP_ACT_NOTIFY", "1\n"),
+        (true, "SCMP_ACT_NOTIFY", "1\n"),
+        (true, "SCMP_ACT_ALLOW", "0\n"),
+    ] {
         let mut path = Value::Null;
         let Some(bundle) = Bundle::new("mkdir /tmp/x 2>/dev/null; echo $?", |spec| {
             spec["process"]["noNewPrivileges"] = no_new_privileges.into();
             spec["linux"]["seccomp"] =
-                filter(json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]));
+                filter(json!([{"names": ["mkdir", "mkdirat"], "action": action}]));
             spec["annotations"] = json!({"a": "b"});
         }) else {
             return;
@@ -57,7 +62,7 @@ fn the_listener_of_a_filter_goes_to_whoever_listens() {
         let (state, descriptors) = agent.join().unwrap();
         bundle.oci(&["start", "ID"]).ok();
         bundle.until("stopped");
-        assert_eq!(bundle.log(), "1\n");
+        assert_eq!(bundle.log(), said);
         bundle.oci(&["delete", "ID"]).ok();
         assert_eq!(descriptors, 1);
         assert_eq!(state["fds"], json!(["seccompFd"]));
@@ -65,6 +70,28 @@ fn the_listener_of_a_filter_goes_to_whoever_listens() {
         assert_eq!(state["state"]["id"], bundle.id.as_str());
         assert_eq!(state["state"]["annotations"]["a"], "b");
         assert_eq!(state["pid"], state["state"]["pid"]);
+        bundle.is_gone();
+    }
+}
+
+#[test]
+fn a_listener_that_is_not_there_is_missed_only_when_something_is_asked() {
+    for (action, is_missed) in [("SCMP_ACT_ALLOW", false), ("SCMP_ACT_NOTIFY", true)] {
+        let Some(bundle) = Bundle::new("echo ran", |spec| {
+            let mut seccomp = filter(json!([{"names": ["mkdir"], "action": action}]));
+            seccomp["listenerPath"] = "/no/such/agent".into();
+            spec["linux"]["seccomp"] = seccomp;
+        }) else {
+            return;
+        };
+        let went = bundle.oci(&["run", "ID"]);
+        assert_eq!(went.out, if is_missed { "" } else { "ran\n" });
+        assert_eq!(
+            went.err.contains("seccomp agent"),
+            is_missed,
+            "{}",
+            went.err
+        );
         bundle.is_gone();
     }
 }

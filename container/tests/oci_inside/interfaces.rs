@@ -87,3 +87,25 @@ fn an_interface_that_cannot_go_in_is_named() {
     }
     assert!(pair.ip("link show OURS"));
 }
+
+#[test]
+fn an_interface_comes_back_when_the_container_does_not_come_to_be() {
+    let pair = Pair::new();
+    for line in ["addr add 10.97.0.1/24 dev OURS", "link set OURS up"] {
+        assert!(pair.ip(line), "{line}");
+    }
+    let Some(bundle) = Bundle::new("true", |spec| {
+        spec["linux"]["netDevices"][&pair.ours] = json!({"name": "inside"});
+        spec["hooks"] = json!({"createRuntime": [{"path": "/bin/false"}]});
+    }) else {
+        return;
+    };
+    let said = bundle.oci(&["run", "ID"]).failed();
+    assert!(said.contains("createRuntime hook #0"), "{said}");
+    let shown = std::process::Command::new("ip")
+        .args(["-o", "addr", "show", "dev", &pair.ours, "up"])
+        .output();
+    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+    assert!(shown.contains("10.97.0.1/24"), "{shown}");
+    bundle.is_gone();
+}

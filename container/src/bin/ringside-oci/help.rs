@@ -7,7 +7,7 @@ type Command = (&'static str, &'static str, &'static str, &'static str);
 const COMMANDS: [Command; 18] = [
     ("checkpoint", "<container-id>", "refused: checkpoints are not supported", ""),
     ("create", "<container-id>", "create a container", CREATE),
-    ("delete", "<container-id>", "delete a container and all that it held", "--force, -f"),
+    ("delete", "<container-id>", "delete a container and all that it held", "--force, -f --regex"),
     ("events", "<container-id>", "show events such as OOM notifications, and statistics", "--stats --interval <duration>"),
     ("exec", "<container-id> <command> [args...]", "execute a new process in a container", EXEC),
     ("features", "", "show what this runtime can do, as JSON", ""),

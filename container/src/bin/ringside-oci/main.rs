@@ -25,7 +25,10 @@ fn run_command_line() -> u8 {
     match commands::run(&global, rest) {
         Ok(code) => code,
         Err(error) => {
-            global.log("error", &error.to_string());
+            global.log(
+                "error",
+                &error.told(rest.first().map_or("", String::as_str)),
+            );
             error.exit_code()
         }
     }

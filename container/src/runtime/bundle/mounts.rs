@@ -223,6 +223,7 @@ fn configured_node(device: &Device, spec: &Spec, detached: &mut usize) -> OciCal
                     }),
                     owners: None,
                     is_mapped_recursively: false,
+                    is_of_root: false,
                     is_locked: false,
                 }),
                 ..MountIn::at(c(path))
@@ -355,17 +356,18 @@ fn plan(
         // A relative source counts from the bundle.
         let source = bundle.join(&mount.source);
         planned.source = Some(text(source.as_os_str().as_encoded_bytes()));
+        // What other mounts have put into the root is there only then.
+        let is_of_root = source.starts_with(super::root(spec, bundle));
         // Its root may not reach what the caller can.
         if !planned.flags.contains(MsFlags::MS_REMOUNT)
-            // What other mounts have put into the root is there only then.
-            && (owners.is_some()
-                || spec.has(NamespaceKind::User) && !source.starts_with(super::root(spec, bundle)))
+            && (owners.is_some() || spec.has(NamespaceKind::User) && !is_of_root)
         {
             planned.detached = Some(Detached {
                 index: *detached,
                 device: None,
                 owners,
                 is_mapped_recursively: mapped == Some(true),
+                is_of_root,
                 is_locked: spec.has(NamespaceKind::User),
             });
             *detached += 1;

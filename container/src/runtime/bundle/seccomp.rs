@@ -123,16 +123,20 @@ pub fn compile(seccomp: &Seccomp) -> Result<(Vec<Instruction>, u32), Error> {
             "its program is longer than the kernel takes",
         ));
     }
-    let listener = if notifies(seccomp)? { NEW_LISTENER } else { 0 };
+    // A listener that is named is told even when nothing asks it, as with crun.
+    let has_listener = notifies(seccomp)? || !seccomp.listener_path.is_empty();
+    let listener = if has_listener { NEW_LISTENER } else { 0 };
     let flags = flags(seccomp)?;
     // There is one thread, and the kernel does not take both.
     let flags = if listener == 0 { flags } else { flags & !1 };
     Ok((program, flags | listener))
 }
 
+/// The action of calls that a listener decides about.
+pub const NOTIFY_NAME: &str = "SCMP_ACT_NOTIFY";
+
 /// Whether some call is decided by a listener.
 fn notifies(seccomp: &Seccomp) -> Result<bool, Error> {
-    const NOTIFY_NAME: &str = "SCMP_ACT_NOTIFY";
     if seccomp.default_action == NOTIFY_NAME {
         let why = "SCMP_ACT_NOTIFY cannot be used as default action; the listener could never be passed on";
         return Err(Error::field(

@@ -16,7 +16,7 @@ use crate::process::report::StepOutcome;
 use crate::runtime::init::{self, Inheritance};
 use crate::runtime::plan::execution;
 use crate::runtime::state::Status;
-use crate::runtime::{Error, notify, own_binary};
+use crate::runtime::{Error, detached, notify, own_binary};
 use crate::start::reap;
 use crate::sys::{self, Clone3, Cloned, Program};
 
@@ -89,10 +89,11 @@ impl Runtime<'_> {
             match hear(&channel, self.plan, self.observer) {
                 Ok(News::Ready) if milestone == Milestone::Program => is_ready = true,
                 Ok(News::Listener(descriptor)) => self.pass_on(descriptor, &channel)?,
+                Ok(News::Tree(descriptor, mount)) => self.map_tree(descriptor, mount, &channel)?,
                 other => break other,
             }
         };
-        let news = news.map_err(|error| self.refuse(Error::not_executed(error)))?;
+        let news = news.map_err(|error| self.refuse(Error::of_init(error)))?;
         match (milestone, news) {
             (Milestone::Hooks, News::AwaitsHooks) | (Milestone::Ready, News::Ready) => {}
             (Milestone::Birth, News::Born(pid)) => self.replace_child(pid)?,
@@ -134,6 +135,14 @@ impl Runtime<'_> {
         let state = self.state(status);
         notify::pass_on(spec, process.as_fd(), descriptor, pid, &state)
             .map_err(|error| self.refuse(error))?;
+        go_on(channel, self.observer.wants_steps())
+    }
+
+    /// Gives a tree of the child's the owners that the child may not give, and lets it go on.
+    fn map_tree(&mut self, number: i32, mount: u16, channel: &OwnedFd) -> Result<(), Errno> {
+        let child = self.child.as_ref().ok_or(Errno::ESRCH)?;
+        let tree = sys::descriptor_of(child.pidfd.as_fd(), number)?;
+        detached::map(self.plan, mount.into(), tree.as_fd()).map_err(|error| self.refuse(error))?;
         go_on(channel, self.observer.wants_steps())
     }
 

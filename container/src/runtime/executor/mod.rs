@@ -323,7 +323,7 @@ impl Runtime<'_> {
             HookKind::Poststart => {
                 let is_advice = !spec.ends_with_poststart();
                 (&hooks.poststart, Status::Running, is_advice)
-            },
+            }
             HookKind::Poststop => (&hooks.poststop, Status::Stopped, true),
             HookKind::CreateContainer | HookKind::StartContainer => return Err(Errno::ENOSYS),
         };

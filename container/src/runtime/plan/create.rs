@@ -162,8 +162,7 @@ fn confine(steps: &mut Vec<Step>, facts: &Facts<'_>) -> Result<(), Error> {
 
 /// What init attaches but could not reach.
 fn take_mounts(steps: &mut Vec<Step>, init: &[Step]) {
-    let is_detached =
-        |call: &&Call| matches!(call, Call::Oci(OciCall::Mount(mount)) if mount.detached.is_some());
+    let is_detached = |call: &&Call| matches!(call, Call::Oci(OciCall::Mount(mount)) if mount.detached.as_ref().is_some_and(|it| !it.is_of_root));
     let count = init
         .iter()
         .flat_map(|it| &it.calls)

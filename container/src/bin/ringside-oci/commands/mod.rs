@@ -8,7 +8,9 @@ mod ps;
 mod update;
 
 use std::io::Write;
+use std::path::Path;
 
+use regex_lite::Regex;
 use ringside_container::Observer;
 use ringside_container::explain::{self, Narrator};
 use ringside_container::plan::Plan;
@@ -37,6 +39,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is told of it: of a mount in the words of runc, by which callers know it.
+    pub fn told(&self, command: &str) -> String {
+        match self {
+            Self::Runtime(error @ runtime::Error::NotMounted { .. }) => {
+                format!("runc {command} failed: {error}")
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// As runc has it: 255 when `exec` fails, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -86,6 +98,7 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
     };
     if !is_plan && matches!(name.as_str(), "create" | "run" | "exec") {
         runtime::protect_own_binary()?;
+        global.debug("own file out of reach: a read-only mount of it, or a sealed copy; runc tells of its own means as `runc exeseal: using /proc/self/exe clone` and `runc exeseal: using overlayfs for sealed /proc/self/exe`");
     }
     match name.as_str() {
         "create" => {
@@ -137,8 +150,11 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
             )?;
         }
         "delete" => {
-            let parsed = all(&[("force", &["f"], false)])?;
+            let parsed = all(&[("force", &["f"], false), ("regex", &["r"], false)])?;
             let (id, force) = (id(&parsed)?, parsed.has("force"));
+            if parsed.has("regex") {
+                return delete_matching(root, id, force, observer);
+            }
             if is_plan {
                 return print_plan(&status::dry_delete(root, id, force)?);
             }
@@ -189,11 +205,38 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
             None => println!("{}", help::all()),
         },
         "checkpoint" | "restore" => {
-            return Err(format!("{name}: checkpoints are not supported").into());
+            let options = rest.iter().filter(|it| it.starts_with("--"));
+            let options: String = options.map(|it| format!(" {it}")).collect();
+            return Err(format!(
+                "{name}{options}: checkpoints are not supported; pause the container, or keep what it needs in a volume"
+            )
+            .into());
         }
         other => return Err(format!("No help topic for '{other}'").into()),
     }
     Ok(0)
+}
+
+/// Deletes every container whose name has a part that `pattern` describes, as crun does. One that cannot be
+/// deleted keeps none of the others back.
+fn delete_matching(
+    root: &Path,
+    pattern: &str,
+    force: bool,
+    observer: &mut dyn Observer,
+) -> Result<u8, Error> {
+    let pattern = Regex::new(pattern)
+        .map_err(|error| format!("invalid regular expression {pattern:?}: {error}"))?;
+    let mut failed = None;
+    for it in status::list(root)? {
+        let id = &it.record.id;
+        if pattern.is_match(id)
+            && let Err(error) = status::delete(root, id, force, observer)
+        {
+            failed = Some(error);
+        }
+    }
+    failed.map_or(Ok(0), |error| Err(error.into()))
 }
 
 /// Whether the first words ask for help; those of a program that `exec` is given do not.

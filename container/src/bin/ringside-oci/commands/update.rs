@@ -71,7 +71,9 @@ pub fn update(root: &Path, rest: &[String]) -> Result<(), Error> {
             ..io
         });
     }
-    if let Some(limit) = parsed.number("pids-limit")? {
+    if let Some(limit) = parsed.number::<i64>("pids-limit")? {
+        // None at all is a limit, of which the kernel makes no difference to one (as runc has it since 1.4).
+        let limit = if limit == 0 { 1 } else { limit };
         resources.pids = Some(Pids { limit: Some(limit) });
     }
     Ok(status::update(root, id, &resources)?)
