@@ -37,8 +37,8 @@ use thiserror::Error;
 /// The most processors: the tables number them in a byte, and the I/O APIC has a number of its own.
 pub const PROCESSORS_MAX: u8 = 64;
 
-/// The pins that virtio devices get, lowest first: those that no device of a PC is known by.
-const VIRTIO_LINES: std::ops::Range<u8> = 5..PINS;
+/// The pins that virtio devices get, lowest first.
+const VIRTIO_LINES: std::ops::Range<u8> = linux::PC_LINES..PINS;
 
 /// Why no machine can be made for Linux.
 #[derive(Debug, Error)]

@@ -205,12 +205,14 @@ fn a_kernel_is_decompressed_once() {
     let first = read_with(&image, &cache).unwrap();
     let names = kept();
     assert_eq!(names.len(), 1, "{names:?}");
+    assert!(first.unpacking().is_some());
     // What is kept is used: it has other contents now, and the same name.
     let file = folder.path().join("made/when/needed").join(&names[0]);
     fs::remove_file(&file).unwrap();
     fs::write(&file, vmlinux(&[], 0x1000)).unwrap();
     let second = read_with(&image, &cache).unwrap();
     assert_ne!(first.segments(), second.segments());
+    assert_eq!(second.unpacking(), None);
     assert_eq!(kept(), names);
     // A damaged payload leaves nothing behind.
     let mut damaged = image.clone();

@@ -159,6 +159,7 @@ fn network() -> Net {
     // A thread has its own network; the rest of the process keeps its.
     thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("root may have networks");
+        run(Command::new("ip").args(["tuntap", "add", "ring0", "mode", "tap"]));
         let net = Net::tap("ring0", [2, 0, 0, 0, 0, 9]).expect("a tap");
         run(Command::new("ip").args([
             "addr",

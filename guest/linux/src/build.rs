@@ -21,8 +21,11 @@ use thiserror::Error;
 
 /// Over `make allnoconfig`.
 pub const CONFIG: &str = include_str!("../config");
-/// What a kernel needs where ring 0 is emulated.
-pub const PATCH: &str = include_str!("../patches/ring0-emulated.patch");
+/// Where ring 0 is emulated: what a kernel needs to run at all, and what spares it instructions.
+pub const PATCHES: [&str; 2] = [
+    include_str!("../patches/ring0-emulated.patch"),
+    include_str!("../patches/ring0-dear.patch"),
+];
 
 /// The package with the source.
 const PACKAGE: &str = "linux-source-6.12";
@@ -119,12 +122,12 @@ pub fn name(ring0: Ring0) -> Result<(String, String), BuildError> {
     Ok((version, name))
 }
 
-/// A digest of the configuration and the patch.
+/// A digest of the configuration and the patches.
 pub(crate) fn digest(ring0: Ring0) -> String {
     let mut hash = Sha256::new();
     hash.update(CONFIG);
     if ring0 == Ring0::Emulated {
-        hash.update(PATCH);
+        PATCHES.iter().for_each(|patch| hash.update(patch));
     }
     hash.finalize()
         .iter()
@@ -160,7 +163,7 @@ pub fn build(
     let source = unpack(&root, lock.work(), &log)?;
     if ring0 == Ring0::Emulated {
         let patch = lock.work().join("patch");
-        fs::write(&patch, PATCH).map_err(failed("write", &patch))?;
+        fs::write(&patch, PATCHES.concat()).map_err(failed("write", &patch))?;
         let mut command = Command::new("patch");
         command
             .args(["--strip=1", "--fuzz=2", "--input"])

@@ -7,10 +7,12 @@
 //!       kernel.json                    what it is; the folder appears when all of it is there
 //!       vmlinux | vmlinuz
 //!       modules/*.ko                   for the initramfs, in the order of `kernel.json`
+//!     vmlinux/                         each `vmlinuz`, decompressed: what is mapped
 //! ```
 
 use crate::build;
 use nix::fcntl::{Flock, FlockArg};
+use ringside_vmm::boot::linux::KernelCache;
 use serde::{Deserialize, Serialize};
 use std::env;
 use std::fs::{self, File};
@@ -138,6 +140,11 @@ impl Cache {
     /// Where it is.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Where the kernels of compressed files are kept, decompressed.
+    pub fn decompressed(&self) -> KernelCache {
+        KernelCache::new(self.folder.join("vmlinux"))
     }
 
     /// Every kernel, the newest version last; what is no kernel is passed over.

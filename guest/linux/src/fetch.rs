@@ -3,6 +3,7 @@
 use crate::cache::{Cache, CacheError, Kernel, Origin, failed};
 use crate::package::{self, PackageError};
 use lzma_rust2::XzReader;
+use ringside_vmm::boot::linux::{Kernel as Image, KernelError};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read as _};
@@ -41,6 +42,9 @@ pub enum FetchError {
         /// What is missing.
         what: &'static str,
     },
+    /// The kernel's file in it is none.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// A module cannot be decompressed.
     #[error("cannot decompress {}: {source}", path.display())]
     Module {
@@ -52,11 +56,17 @@ pub enum FetchError {
 }
 
 /// Fetches the newest cloud kernel that apt knows, or the package that is named; gives it and whether
-/// it was there already.
+/// it was there already. It is decompressed here, so that no start of a guest has to wait for that.
 ///
 /// # Errors
 /// [`FetchError`].
 pub fn fetch(cache: &Cache, package: Option<&str>) -> Result<(Kernel, bool), FetchError> {
+    let (kernel, was_there) = compressed(cache, package)?;
+    Image::open(&kernel.image, &cache.decompressed())?;
+    Ok((kernel, was_there))
+}
+
+fn compressed(cache: &Cache, package: Option<&str>) -> Result<(Kernel, bool), FetchError> {
     let package = match package {
         Some(package) => package.to_owned(),
         None => package::newest(

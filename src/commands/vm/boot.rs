@@ -5,6 +5,7 @@ use super::processor::ProcessorArgs;
 use super::{SETTLED, ShareArgs, finish, statistics, style};
 use crate::commands::ExitCode;
 use crate::commands::Failure;
+use ringside_linux::machine::tell_unpacking;
 use ringside_vmm::boot::linux::{Kernel, KernelCache, Protocol};
 use ringside_vmm::device::{Backlog, Console, Keys, Streams};
 use ringside_vmm::linux::{Config, LinuxMachine, Software};
@@ -73,6 +74,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         exits: None,
     };
     let kernel = Kernel::open(&args.kernel, &KernelCache::of_user())?;
+    tell_unpacking(&kernel, &args.kernel.display().to_string());
     let initramfs = args.initramfs.as_ref().map(|path| {
         let unreadable = |error| {
             Failure::usage(format!(

@@ -25,14 +25,13 @@ pub struct Offload {
     pub tcp6: bool,
 }
 
-/// Opens the tap `name` of the calling thread's network namespace, and makes it if there is none;
-/// then it goes when the file is closed. Each frame has a `virtio_net_hdr_v1` of 12 bytes before
-/// it. Reads do not block.
+/// Opens the tap `name` of the calling thread's network namespace. Each frame has a
+/// `virtio_net_hdr_v1` of 12 bytes before it. Reads do not block.
 ///
 /// # Errors
-/// The system calls': `ENOENT` without the module `tun`, `EPERM` without `CAP_NET_ADMIN`, `EBUSY`
-/// for a tap that somebody has open, `EINVAL` for a name of more than 15 bytes or of another
-/// kind of interface.
+/// `ENODEV` if there is no such interface: the kernel would make one that no other end knows. The system
+/// calls': `ENOENT` without the module `tun`, `EPERM` without `CAP_NET_ADMIN`, `EBUSY` for a tap that
+/// somebody has open, `EINVAL` for a name of more than 15 bytes or of another kind of interface.
 pub fn open(name: &str) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -45,6 +44,10 @@ pub fn open(name: &str) -> io::Result<File> {
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if bytes.len() > request.ifr_name.len() {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: the name ends in a NUL.
+    if unsafe { libc::if_nametoindex(name.as_ptr()) } == 0 {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(bytes) {
         *to = *from as libc::c_char;

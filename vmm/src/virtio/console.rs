@@ -128,7 +128,8 @@ impl VirtioDevice for Console {
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &[256, 256]
+        // A driver fills the first with pages at its start.
+        &[32, 256]
     }
 
     fn features(&self) -> u64 {

@@ -35,10 +35,11 @@ const ALWAYS: u64 = 1 << VIRTIO_NET_F_MAC | 1 << VIRTIO_NET_F_MRG_RXBUF;
 #[derive(Debug, Error)]
 #[error(
     "cannot open the tap {name}: {source}; {}", match source.raw_os_error() {
-        Some(libc::ENOENT) => "load its module (`modprobe tun`)",
-        Some(libc::EPERM) => "run as root, or have root make it for you (`ip tuntap add`)",
-        Some(libc::EBUSY) => "another machine has it: give this one a tap of its own",
-        _ => "a name has up to 15 bytes and is no other interface's",
+        Some(libc::ENOENT) => "load its module (`modprobe tun`)".to_owned(),
+        Some(libc::ENODEV) => format!("make it: `ip tuntap add {name} mode tap`, then `ip link set {name} up`"),
+        Some(libc::EPERM) => "run as root, or have root make it for you (`ip tuntap add`)".to_owned(),
+        Some(libc::EBUSY) => "another machine has it: give this one a tap of its own".to_owned(),
+        _ => "a name has up to 15 bytes and is no other interface's".to_owned(),
     }
 )]
 pub struct NetError {
@@ -58,8 +59,7 @@ pub struct Net {
 }
 
 impl Net {
-    /// A card with the address `mac`, at the tap `name` of the calling thread's network namespace,
-    /// which is made if there is none.
+    /// A card with the address `mac`, at the tap `name` of the calling thread's network namespace.
     ///
     /// # Errors
     /// [`NetError`].

@@ -20,6 +20,7 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use vm_memory::ByteValued;
 
@@ -111,6 +112,7 @@ pub struct Kernel {
     vmlinux: File,
     header: Option<setup_header>,
     compression: Option<Compression>,
+    unpacking: Option<Duration>,
     /// In ascending order of addresses.
     segments: Vec<Segment>,
     entry: u64,
@@ -183,7 +185,13 @@ impl Kernel {
             offset,
             bytes,
         };
-        let vmlinux = cache.get(payload, |sparse| decompress(compression, payload, sparse));
+        let mut unpacking = None;
+        let vmlinux = cache.get(payload, |sparse| {
+            let begin = Instant::now();
+            decompress(compression, payload, sparse)?;
+            unpacking = Some(begin.elapsed());
+            Ok(())
+        });
         let vmlinux = vmlinux.map_err(failed)?;
         let bytes = vmlinux.metadata().map_err(unreadable)?.len();
         let inner = Named {
@@ -191,7 +199,10 @@ impl Kernel {
             file: vmlinux,
             bytes,
         };
-        inner.vmlinux(Some(header), Some(compression))
+        Ok(Kernel {
+            unpacking,
+            ..inner.vmlinux(Some(header), Some(compression))?
+        })
     }
 
     /// Maps the kernel's segments, copy-on-write, to where they want to be.
@@ -235,6 +246,11 @@ impl Kernel {
     /// What a bzImage's payload was compressed by; `None` for a vmlinux.
     pub fn compression(&self) -> Option<Compression> {
         self.compression
+    }
+
+    /// How long it was decompressed just now; `None` where the cache had it, or nothing was to do.
+    pub fn unpacking(&self) -> Option<Duration> {
+        self.unpacking
     }
 
     /// Its pieces, in ascending order.
@@ -482,6 +498,7 @@ impl Named<'_> {
             vmlinux: self.file,
             header,
             compression,
+            unpacking: None,
             segments,
             entry,
             pvh_entry,

@@ -31,7 +31,7 @@ pub use acpi::{POWER, SLEEP_S5};
 pub use cache::{KernelCache, UnpackError};
 pub use kernel::{Kernel, KernelError, Segment};
 pub use payload::{Compression, PayloadError};
-pub use platform::{Platform, VIRTIO_WINDOW, VirtioMmio};
+pub use platform::{PC_LINES, Platform, VIRTIO_WINDOW, VirtioMmio};
 
 use crate::memory::layout::{HIGH, HOLE};
 use crate::memory::{Gpa, GuestMemory, MemoryError, Region};

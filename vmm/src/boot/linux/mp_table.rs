@@ -5,8 +5,8 @@
 //!   "_MP_" ──▶ "PCMP" header │ processor … │ bus │ I/O APIC │ interrupt … │ local interrupt × 2
 //! ```
 
+use super::platform::PC_LINES;
 use super::{LinuxError, Platform, map};
-use crate::device::io_apic::PINS;
 use crate::memory::GuestMemory;
 use crate::memory::layout::{IO_APIC, LOCAL_APIC};
 
@@ -56,7 +56,9 @@ fn table(platform: &Platform) -> Vec<u8> {
     let io_apic = platform.io_apic_id();
     let [a, b, c, d] = (IO_APIC.0 as u32).to_le_bytes();
     entry(&[2, io_apic, IO_APIC_VERSION, 1, a, b, c, d]);
-    for pin in 0..PINS {
+    // Only what is connected: a kernel sets up each pin that it is told of.
+    let virtio = platform.virtio.iter().map(|device| device.line);
+    for pin in (0..PC_LINES).chain(virtio) {
         // A vectored interrupt, of the polarity and trigger that are ISA's: high, edge.
         entry(&[3, 0, 0, 0, ISA, pin, io_apic, pin]);
     }
@@ -81,13 +83,18 @@ fn table(platform: &Platform) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boot::linux::VirtioMmio;
+    use crate::memory::Gpa;
 
     #[test]
     fn the_table_adds_up() {
         for processors in [1, 2, 255] {
             let table = table(&Platform {
                 processors,
-                virtio: Vec::new(),
+                virtio: vec![VirtioMmio {
+                    address: Gpa(0xd000_0000),
+                    line: PC_LINES + 2,
+                }],
             });
             assert_eq!(checksum(&table), 0);
             assert_eq!(
@@ -95,7 +102,7 @@ mod tests {
                 table.len()
             );
             let count = u16::from_le_bytes([table[34], table[35]]);
-            assert_eq!(count, u16::from(processors) + 4 + u16::from(PINS));
+            assert_eq!(count, u16::from(processors) + 4 + u16::from(PC_LINES) + 1);
         }
     }
 }

@@ -5,6 +5,10 @@ use crate::memory::Gpa;
 /// Bytes of a virtio device's window.
 pub const VIRTIO_WINDOW: u64 = 0x1000;
 
+/// The first pin of the I/O APIC that no device of a PC is known by: a timer, a keyboard and serial
+/// ports have those below.
+pub const PC_LINES: u8 = 5;
+
 /// A memory-mapped virtio device, as the guest is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VirtioMmio {

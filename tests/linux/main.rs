@@ -2,15 +2,18 @@
 //! build` or `fetch`); `RINGSIDE_LINUX_GUESTS=1` makes its absence a failure. A boot takes ten seconds
 //! where ring 0 is emulated, so that each guest here is asked for several things.
 
+mod devices;
+mod memory;
+#[path = "../smaps/mod.rs"]
+mod smaps;
+
 use nix::pty::{Winsize, openpty};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -218,89 +221,6 @@ fn a_command_that_a_signal_ends_has_128_more() {
     }
     let output = guest(&["--", "sh", "-c", "kill -9 $$"]).output().unwrap();
     assert_eq!(output.status.code(), Some(137), "{}", text(&output.stderr));
-}
-
-#[test]
-fn a_disk_that_is_not_there_is_told_with_the_status_of_a_run() {
-    if !has_kernel() {
-        return;
-    }
-    let arguments = ["--disk", "/no/such/disk", "--", "true"];
-    let output = guest(&arguments).output().unwrap();
-    let error = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(125), "{error}");
-    assert!(
-        error.contains("/no/such/disk") && error.contains("truncate"),
-        "{error}"
-    );
-}
-
-/// Speaks the guest's host's part of a conversation, and returns what it heard.
-fn answer(listener: &TcpListener) -> String {
-    let (mut stream, _) = listener.accept().unwrap();
-    let mut line = String::new();
-    BufReader::new(&stream).read_line(&mut line).unwrap();
-    stream.write_all(b"the host's answer\n").unwrap();
-    line
-}
-
-#[test]
-fn a_guest_has_a_disk_and_a_network() {
-    if !has_kernel() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let disk = folder.path().join("disk");
-    fs::write(&disk, "what the host wrote\n".repeat(512)).unwrap();
-    let name = disk.to_str().unwrap().to_owned();
-    // A network namespace of this thread's own, so that nothing is left of the interface.
-    let talk = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        for words in [
-            "tuntap add guest0 mode tap",
-            "address add 10.77.0.1/24 dev guest0",
-            "link set guest0 up",
-        ] {
-            let status = Command::new("ip").args(words.split(' ')).status().unwrap();
-            assert!(status.success(), "{words}");
-        }
-        let listener = TcpListener::bind("10.77.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let script = format!(
-            "read line </dev/vdb; echo $line; echo what the guest wrote >/dev/vdb
-             exec 3<>/dev/tcp/10.77.0.1/{port}; echo a question >&3; read line <&3; echo $line"
-        );
-        let arguments = [
-            "--disk",
-            &name,
-            "--tap",
-            "guest0",
-            "--address",
-            "10.77.0.2/24",
-            "--gateway",
-            "10.77.0.1",
-            "--",
-            "bash",
-            "-c",
-            &script,
-        ];
-        let child = guest(&arguments).spawn().unwrap();
-        let server = thread::spawn(move || answer(&listener));
-        let output = child.wait_with_output().unwrap();
-        let (output, error) = (text(&output.stdout), text(&output.stderr));
-        assert_eq!(
-            output, "what the host wrote\nthe host's answer\n",
-            "{error}"
-        );
-        assert_eq!(server.join().unwrap(), "a question\n");
-    });
-    talk.join().unwrap();
-    let bytes = fs::read(&disk).unwrap();
-    assert!(
-        bytes.starts_with(b"what the guest wrote\n"),
-        "{}",
-        text(&bytes[..64])
-    );
 }
 
 /// The names of the stamps that a run left.
