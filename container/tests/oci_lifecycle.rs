@@ -520,3 +520,25 @@ fn since_1_3_a_poststart_hook_that_fails_ends_the_container() {
     bundle.until("stopped");
     bundle.oci(&["delete", "ID"]).ok();
 }
+
+#[test]
+fn the_cgroup_is_the_same_in_every_hierarchy() {
+    let Some(bundle) = Bundle::new("cat /proc/self/cgroup", |spec| {
+        spec["linux"]["cgroupsPath"] = "/ringside-test-everywhere".into();
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|it| it["type"] != "cgroup");
+    }) else {
+        return;
+    };
+    let shown = bundle.oci(&["run", "ID"]).ok();
+    // A hierarchy that is mounted nowhere has no groups for us.
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    let is_mounted = |line: &&str| {
+        let controllers = line.split(':').nth(1).unwrap();
+        controllers.is_empty() || mounts.contains(controllers)
+    };
+    for line in shown.lines().filter(is_mounted) {
+        assert!(line.ends_with(":/ringside-test-everywhere"), "{shown}");
+    }
+    assert!(!std::path::Path::new("/sys/fs/cgroup/systemd/ringside-test-everywhere").exists());
+}

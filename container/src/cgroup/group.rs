@@ -65,6 +65,17 @@ impl Group {
         Group::make(layout, path.as_ref(), controllers, Existing::AdoptVacant)
     }
 
+    /// The same group in the hierarchies of version 1 with a name and no controllers (systemd's) as well, where
+    /// the caller may make it: whoever looks for a container's processes there finds them.
+    #[must_use]
+    pub fn with_named(mut self, layout: &Layout, path: impl AsRef<Path>) -> Group {
+        for site in named(layout) {
+            let made = Group::make_at(&[site], path.as_ref(), Existing::Adopt);
+            self.directories.extend(made.unwrap_or_default());
+        }
+        self
+    }
+
     pub(super) fn make(
         layout: &Layout,
         path: &Path,
@@ -72,9 +83,15 @@ impl Group {
         existing: Existing,
     ) -> Result<Group> {
         place::check_path(path)?;
+        let sites = sites(layout, controllers)?;
+        let directories = Group::make_at(&sites, path, existing)?;
+        Ok(Group { directories })
+    }
+
+    fn make_at(sites: &[Site<'_>], path: &Path, existing: Existing) -> Result<Vec<Directory>> {
         let mut made = Vec::new();
         let mut directories = Vec::new();
-        for site in sites(layout, controllers)? {
+        for site in sites {
             let place = site.place(path);
             let directory = place.and_then(|place| site.make(&place, existing, &mut made));
             match directory.and_then(|dir| vacant(dir, existing, &made)) {
@@ -88,7 +105,7 @@ impl Group {
                 }
             }
         }
-        Ok(Group { directories })
+        Ok(directories)
     }
 
     /// Opens a group that exists in the hierarchies of `controllers`.
@@ -322,6 +339,18 @@ fn vacant(dir: Directory, existing: Existing, made: &[PathBuf]) -> Result<Direct
 }
 
 /// One site for each hierarchy that has some of `controllers`.
+/// The hierarchies of version 1 that have a name and no controllers.
+fn named(layout: &Layout) -> impl Iterator<Item = Site<'_>> {
+    let hierarchies = layout.hierarchies.iter();
+    let named = hierarchies
+        .filter(|it| it.version == Version::V1 && it.name.is_some() && it.controllers.is_empty());
+    named.map(|hierarchy| Site {
+        layout,
+        hierarchy,
+        wanted: Controllers::NONE,
+    })
+}
+
 fn sites(layout: &Layout, controllers: Controllers) -> Result<Vec<Site<'_>>> {
     let mut sites: Vec<(usize, Controllers)> = Vec::new();
     for controller in controllers.iter() {

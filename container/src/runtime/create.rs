@@ -331,7 +331,8 @@ fn undo(failed: Runtime<'_>, directory: Directory) {
 pub(super) fn unfinished_group(spec: &Spec, id: &str) -> Result<Group, Error> {
     let layout = Layout::detect()?;
     let path = plan::group_path(spec, id);
-    Ok(Group::create(&layout, path, layout.controllers())?)
+    let group = Group::create(&layout, path, layout.controllers())?;
+    Ok(group.with_named(&layout, path))
 }
 
 /// What [`start`] knows before it does anything.

@@ -163,7 +163,9 @@ impl Kernel for Runtime<'_> {
                 let layout = self.layout.ok_or(Errno::ENOENT)?;
                 let group = match Group::create_vacant(layout, name, *controllers) {
                     Err(error) if self.can_go_without(&error) => Group::none(),
-                    other => other.map_err(|error| self.refuse(error))?,
+                    other => other
+                        .map_err(|error| self.refuse(error))?
+                        .with_named(layout, name),
                 };
                 self.record.cgroup_paths = group.paths().map(Path::to_owned).collect();
                 self.group = Some(group);
