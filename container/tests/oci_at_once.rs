@@ -9,6 +9,8 @@ mod support_oci;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support_oci::Bundle;
 
 const FOREVER: &str = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
@@ -171,6 +173,28 @@ fn a_container_is_deleted_once() {
     at_once(Stage::Running, [force, plain], |bundle, _, _| {
         bundle.is_gone()
     });
+}
+
+#[test]
+fn a_run_that_ends_leaves_another_container_of_its_name_alone() {
+    let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+        return;
+    };
+    let mut run = bundle.command();
+    run.args(["run", &bundle.id]).stdout(Stdio::null());
+    let mut run = run.spawn().unwrap();
+    while bundle.oci(&["state", "ID"]).code != 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bundle.until("running");
+    // It stands still while its container goes and another comes.
+    let process = Pid::from_raw(run.id() as i32);
+    kill(process, Signal::SIGSTOP).unwrap();
+    bundle.oci(&["delete", "--force", "ID"]).ok();
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    kill(process, Signal::SIGCONT).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(137));
+    assert_eq!(bundle.state("status"), "created");
 }
 
 #[test]

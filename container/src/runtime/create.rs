@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::executor::{Birth, Runtime};
 use super::plan::{self, Facts};
-use super::state::{self, Directory, Record, Status};
+use super::state::{self, Directory, Record, Status, Unlocked};
 use super::{Error, bundle, connect_console, foreground, status};
 use crate::Observer;
 use crate::cgroup::{Group, Layout, Limits, Stats};
@@ -102,7 +102,7 @@ pub fn run_attached(
     let terminal = ours.filter(|_| has_terminal);
     let terminal = terminal.map(|socket| foreground::receive(&socket));
     let terminal = terminal.transpose().map_err(Error::system("recvmsg"))?;
-    let running = made.unlock();
+    let running = made.unlock()?;
     foreground::relay(terminal.as_ref(), running.pidfd(), running.pid())
         .map_err(Error::system("poll"))?;
     let ended = running.wait()?;
@@ -286,7 +286,8 @@ impl Prepared {
                 runtime.child = init;
                 runtime.abandon_child();
                 if let Some(directory) = directory {
-                    undo(runtime, directory);
+                    // What cannot be undone matters less than the failure, and `delete` removes it.
+                    let _ = remove(directory, runtime.record, runtime.spec, runtime.group);
                 }
                 Err(taken.err().unwrap_or(Error::NotRunning))
             }
@@ -311,19 +312,23 @@ impl Prepared {
     }
 }
 
-/// Undoes what a creation that failed has done. What cannot be undone matters less than the failure, and
-/// `delete` removes it.
-fn undo(failed: Runtime<'_>, directory: Directory) {
-    let plan = plan::delete(failed.spec, &failed.record, &directory.path, None);
+/// Takes the steps of `delete` for a container that has no init: it was not made after all, or has ended.
+fn remove(
+    directory: Directory,
+    record: Record,
+    spec: Option<&Spec>,
+    group: Option<Group>,
+) -> Result<(), Error> {
+    let plan = plan::delete(spec, &record, &directory.path, None);
     let mut unheard = ();
     let mut runtime = Runtime {
-        spec: failed.spec,
-        record: failed.record,
-        group: failed.group,
+        spec,
+        record,
+        group,
         directory: Some(directory),
         ..Runtime::new(&plan, &mut unheard)
     };
-    let _ = take_steps(&mut runtime, &plan);
+    take_steps(&mut runtime, &plan)
 }
 
 /// The cgroup of a container whose maker was killed before it could write anything down, wherever that
@@ -417,23 +422,23 @@ pub fn wait(init: &Cloned) -> Result<ExitStatus, Error> {
 #[derive(Debug)]
 pub struct Running {
     init: Cloned,
-    root: PathBuf,
+    directory: Unlocked,
     record: Record,
+    spec: Spec,
 }
 
 impl Made {
     /// Lets other commands work on it.
-    pub fn unlock(self) -> Running {
-        Running {
-            root: self
-                .directory
-                .path
-                .parent()
-                .map(PathBuf::from)
-                .unwrap_or_default(),
-            record: self.record,
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unlock(self) -> Result<Running, Error> {
+        Ok(Running {
             init: self.init,
-        }
+            directory: self.directory.unlock()?,
+            record: self.record,
+            spec: self.spec,
+        })
     }
 }
 
@@ -464,11 +469,14 @@ impl Running {
         Ok(status::group(&self.record)?.stats()?)
     }
 
-    /// Removes what is left of it.
+    /// Removes what is left of it when it has ended.
     ///
     /// # Errors
     /// When something cannot be removed; that somebody else did is no error.
     pub fn remove(self) -> Result<(), Error> {
-        status::delete(&self.root, &self.record.id, true, &mut ())
+        match self.directory.lock()? {
+            Some(directory) => remove(directory, self.record, Some(&self.spec), None),
+            None => Ok(()),
+        }
     }
 }

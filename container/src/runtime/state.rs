@@ -89,7 +89,14 @@ const SCOPE: &str = "scope";
 pub struct Directory {
     /// Where.
     pub path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
+}
+
+/// A container's directory while others may work on it.
+#[derive(Debug)]
+pub struct Unlocked {
+    path: PathBuf,
+    file: File,
 }
 
 /// Checks a container's name.
@@ -148,7 +155,7 @@ impl Directory {
     fn lock(path: PathBuf, id: &str) -> Result<Self, Error> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         loop {
-            let fd: OwnedFd = match nix::fcntl::open(&path, flags, Mode::empty()) {
+            let file = match nix::fcntl::open(&path, flags, Mode::empty()) {
                 Err(Errno::ENOENT) => return Err(Error::NotFound(id.into())),
                 Err(errno) => {
                     return Err(Error::File {
@@ -156,27 +163,27 @@ impl Directory {
                         source: errno.into(),
                     });
                 }
-                Ok(fd) => fd,
+                Ok(fd) => File::from(fd),
             };
-            let lock =
-                Flock::lock(File::from(fd), FlockArg::LockExclusive).map_err(|(_, errno)| {
-                    Error::File {
-                        path: path.clone(),
-                        source: errno.into(),
-                    }
-                })?;
-            // Whoever had the lock may have removed the directory, and somebody made another.
-            let (ours, there) = (
-                nix::sys::stat::fstat(lock.as_fd()),
-                nix::sys::stat::stat(&path),
-            );
-            match (ours, there) {
-                (Ok(ours), Ok(there)) if ours.st_ino == there.st_ino => {
-                    return Ok(Self { path, _lock: lock });
-                }
-                (_, Err(Errno::ENOENT)) => return Err(Error::NotFound(id.into())),
-                _ => {}
+            let path = path.clone();
+            if let Some(locked) = (Unlocked { path, file }).lock()? {
+                return Ok(locked);
             }
+        }
+    }
+
+    /// Lets others work on the container.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn unlock(self) -> Result<Unlocked, Error> {
+        let Self { path, lock } = self;
+        match lock.unlock() {
+            Ok(file) => Ok(Unlocked { path, file }),
+            Err((_, errno)) => Err(Error::File {
+                path,
+                source: errno.into(),
+            }),
         }
     }
 
@@ -212,10 +219,33 @@ impl Directory {
         for name in ["config.json", "state.json"] {
             let _ = fs::remove_file(self.path.join(name));
         }
-        let Self { path, _lock } = self;
+        let Self { path, lock: _lock } = self;
         fs::remove_dir(&path)
             .or_else(|_| fs::remove_dir_all(&path))
             .map_err(|source| Error::File { path, source })
+    }
+}
+
+impl Unlocked {
+    /// Waits until nobody else works on the container. None when it is gone: whoever had the lock may have
+    /// removed the directory, and somebody made another.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn lock(self) -> Result<Option<Directory>, Error> {
+        let Self { path, file } = self;
+        let lock = match Flock::lock(file, FlockArg::LockExclusive) {
+            Ok(lock) => lock,
+            Err((_, errno)) => {
+                return Err(Error::File {
+                    path,
+                    source: errno.into(),
+                });
+            }
+        };
+        let there = nix::sys::stat::stat(&path).map(|it| it.st_ino);
+        let is_there = nix::sys::stat::fstat(lock.as_fd()).map(|it| it.st_ino) == there;
+        Ok(is_there.then_some(Directory { path, lock }))
     }
 }
 

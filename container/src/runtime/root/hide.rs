@@ -62,9 +62,9 @@ pub fn mask(root: BorrowedFd<'_>, path: &CStr, empty: &mut Option<OwnedFd>) -> R
         OFlag::O_PATH | OFlag::O_CLOEXEC,
         Mode::empty(),
     )?;
-    let is_null = kind(null.as_fd())? == SFlag::S_IFCHR
-        && fstat(&null)?.st_rdev == nix::sys::stat::makedev(1, 3);
-    if !is_null {
+    let its = fstat(&null)?;
+    let kind = SFlag::from_bits_truncate(its.st_mode) & SFlag::S_IFMT;
+    if (kind, its.st_rdev) != (SFlag::S_IFCHR, nix::sys::stat::makedev(1, 3)) {
         return Err(Errno::ENODEV);
     }
     mount(

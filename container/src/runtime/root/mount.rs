@@ -68,12 +68,18 @@ fn new_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
     let is_proc = what.kind.as_deref() == Some(c"proc");
     let is_kernels = is_proc || what.kind.as_deref() == Some(c"sysfs");
     let is_change = what.flags.contains(MsFlags::MS_REMOUNT);
-    let was_there = sys::open_in_root(root, &what.target, libc::O_PATH, 0).is_ok();
-    let mut target = resolve(root, &what.target, Make::Directory)?;
-    if is_kernels {
-        // What is masked in it is masked by its path, which has to lead there for good.
-        target = sys::open_without_links(root, &what.target)?;
-    }
+    // What is masked in the kernel's is masked by its path, which has to lead there for good.
+    let open = || match is_kernels {
+        true => sys::open_without_links(root, &what.target),
+        false => resolve(root, &what.target, Make::Nothing),
+    };
+    let (target, was_there) = match open() {
+        Err(Errno::ENOENT) => {
+            let made = resolve(root, &what.target, Make::Directory)?;
+            (if is_kernels { open()? } else { made }, false)
+        }
+        there => (there?, true),
+    };
     if !is_change {
         check_proc(root, target.as_fd(), is_proc)?;
     }

@@ -3,10 +3,10 @@
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
-use nix::sys::stat::fstat;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{fstat, fstatat};
 
 use super::by_descriptor;
-use crate::sys;
 
 /// The inode of a procfs's root directory (`PROC_ROOT_INO` of <linux/proc_fs.h>).
 pub const PROC_ROOT_INODE: u64 = 1;
@@ -43,15 +43,10 @@ pub fn check_proc(
         let shows = SHOWING_THE_MACHINE.iter().any(|it| path.ends_with(it));
         return if shows { Ok(()) } else { Err(Errno::EPERM) };
     }
-    match sys::open_in_root(root, c"/proc", libc::O_PATH, 0) {
-        Ok(proc) => {
-            let proc = fstat(&proc)?;
-            if (proc.st_dev, proc.st_ino) == (there.st_dev, there.st_ino) {
-                return Err(Errno::EPERM);
-            }
-            Ok(())
-        }
-        Err(Errno::ENOENT) => Ok(()),
+    // A link is no `/proc`: none is mounted where one leads.
+    match fstatat(root, c"proc", AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(proc) if (proc.st_dev, proc.st_ino) == (there.st_dev, there.st_ino) => Err(Errno::EPERM),
+        Ok(_) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(errno),
     }
 }
