@@ -150,6 +150,11 @@ fn its_pages_come_from_the_nodes_of_its_policy_and_exec_joins_in() {
     bundle.oci(&["start", "ID"]).ok();
     let exec = bundle.oci(&["exec", "ID", "sh", "-c", command]).ok();
     assert_eq!(exec, "bind=static:0\n");
+    for _ in 0..1000 {
+        if bundle.log().is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
     bundle.oci(&["delete", "--force", "ID"]).ok();
     assert_eq!(bundle.log(), "bind=static:0\n");
 
