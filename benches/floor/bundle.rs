@@ -38,6 +38,7 @@ const UMOUNT2: c_long = 166;
 const SETHOSTNAME: c_long = 170;
 const KEYCTL: c_long = 250;
 const UNSHARE: c_long = 272;
+const BPF: c_long = 321;
 const CLONE3: c_long = 435;
 const CLOSE_RANGE: c_long = 436;
 const MOUNT_SETATTR: c_long = 442;
@@ -171,8 +172,7 @@ fn run() -> io::Result<i32> {
     })
 }
 
-/// One directory in each hierarchy, and the device rules. (Version 2 has a program for those, which is
-/// left out here.)
+/// One directory in each hierarchy, and the device rules.
 fn groups() -> io::Result<Groups> {
     let mut groups = Groups {
         paths: Vec::new(),
@@ -184,7 +184,9 @@ fn groups() -> io::Result<Groups> {
     if top.join("cgroup.controllers").exists() {
         let path = top.join(&name).display().to_string();
         fs::create_dir(&path)?;
-        groups.cradle = Some(File::open(&path)?);
+        let cradle = File::open(&path)?;
+        guard_devices(&cradle)?;
+        groups.cradle = Some(cradle);
         groups.paths.push(path);
         return Ok(groups);
     }
@@ -218,6 +220,59 @@ fn groups() -> io::Result<Groups> {
         groups.paths.push(path.display().to_string());
     }
     Ok(groups)
+}
+
+/// Version 2: the kernel asks a program about devices.
+fn guard_devices(group: &File) -> io::Result<()> {
+    let program = device_program();
+    // `union bpf_attr`: type BPF_PROG_TYPE_CGROUP_DEVICE and length, program, license.
+    let load = [
+        15 | (program.len() as u64) << 32,
+        program.as_ptr() as u64,
+        c"Apache-2.0".as_ptr() as u64,
+    ];
+    let (load, size) = (load.as_ptr() as u64, size_of_val(&load) as u64);
+    let loaded = call("bpf", BPF, [5, load, size, 0, 0])?;
+    // Group and program; BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI.
+    let attach = [
+        group.as_raw_fd() as u64 | (loaded as u64) << 32,
+        6 | 2 << 32,
+    ];
+    let (attach, size) = (attach.as_ptr() as u64, size_of_val(&attach) as u64);
+    call("bpf", BPF, [8, attach, size, 0, 0]).map(drop)
+}
+
+/// The rules as instructions: operation, registers (source and destination), jump, value. They read
+/// `struct bpf_cgroup_dev_ctx`: r2 is the kind, r3 the access that is asked for, r4 and r5 the numbers.
+fn device_program() -> Vec<u64> {
+    let op = |code: u64, registers: u64, jump: usize, value: u32| {
+        code | registers << 8 | (jump as u64) << 16 | u64::from(value) << 32
+    };
+    let answer = |allowed| [op(0xb4, 0, 0, allowed), op(0x95, 0, 0, 0)];
+    let mut program = vec![
+        op(0x61, 0x12, 0, 0),
+        op(0xbc, 0x23, 0, 0),
+        op(0x54, 2, 0, 0xffff),
+        op(0x74, 3, 0, 16),
+        op(0x61, 0x14, 4, 0),
+        op(0x61, 0x15, 8, 0),
+    ];
+    for rule in DEVICES {
+        let words: Vec<&str> = rule.split([' ', ':']).collect();
+        let kind = if words[0] == "b" { 1 } else { 2 };
+        let access = if words[3] == "m" { 1u32 } else { 7 };
+        let numbers = [4, 5].into_iter().zip(&words[1..3]);
+        let numbers = numbers.filter_map(|(register, word)| Some((register, word.parse().ok()?)));
+        let tests: Vec<(u64, u32)> = [(2, kind)].into_iter().chain(numbers).collect();
+        for (at, (register, value)) in tests.iter().enumerate() {
+            // Unless it is equal, on to the next rule.
+            program.push(op(0x55, *register, tests.len() - at + 3, *value));
+        }
+        program.extend([op(0x54, 3, 0, !access), op(0x55, 3, 2, 0)]);
+        program.extend(answer(1));
+    }
+    program.extend(answer(0));
+    program
 }
 
 /// Init's part, from the clone to the program.
