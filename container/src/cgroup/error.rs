@@ -56,7 +56,7 @@ pub enum Error {
         source: Errno,
     },
     /// A group still has processes (or its kernel object is still in use) after all retries.
-    #[error("the cgroup {path} is still in use by {}; end them or wait", pids(.processes))]
+    #[error("the cgroup {path} is still in use by {} (EBUSY: Device or resource busy); end them or wait", pids(.processes))]
     Busy {
         /// The directory.
         path: PathBuf,

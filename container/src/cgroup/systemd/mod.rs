@@ -292,9 +292,14 @@ impl Scope {
         let mut manager = Manager::connect(is_user)?;
         let holder = Holder::new()?;
         let path = manager.start(unit, limits, version(layout), holder.0.pid.as_raw())?;
-        let group = Group::create(layout, Path::new("/").join(path), controllers);
+        let path = Path::new("/").join(path);
+        let group = Group::create(layout, &path, controllers);
         let group = group.inspect_err(|_| drop(manager.stop(&unit.name)))?;
-        Ok(Self { group, holder })
+        Ok(Self {
+            // Where systemd looks who is left of a scope, on version 1.
+            group: group.with_named(layout, &path),
+            holder,
+        })
     }
 }
 
