@@ -149,6 +149,16 @@ pub enum Error {
         /// What is allowed.
         expected: &'static str,
     },
+    /// A unified key that names no control file (in crun's words).
+    #[error(
+        "unified: the specified key has not the form CONTROLLER.VALUE `{0}`; name a control file of version 2, such as memory.high"
+    )]
+    UnifiedKey(Box<str>),
+    /// A unified key of a controller that no kernel has (in crun's words).
+    #[error(
+        "unified: the requested cgroup controller `{0}` is not available; name one of /sys/fs/cgroup/cgroup.controllers"
+    )]
+    UnifiedController(Box<str>),
     /// Version 2 forbids processes in a group that gives controllers to its children.
     #[error(
         "cannot enable {controllers} below {path}: processes live in that group itself, and cgroup v2 \

@@ -140,6 +140,8 @@ impl Memory {
             )),
             // Version 1 refuses this; in version 2 the two bounds are independent.
             (Some(Limit::Max), Some(both)) => Ok(Some(both)),
+            // No memory and swap together, and as much memory as there is: no swap.
+            (None, Some(Limit::At(0))) => Ok(Some(Limit::At(0))),
             (None, Some(Limit::At(both))) => {
                 let expected = "it needs a memory limit beside it; set both";
                 Err(Error::invalid(knob, both, expected))
@@ -178,6 +180,8 @@ impl Memory {
         // See `swap_alone`: an unlimited memory with a limited sum would be no lifting at all.
         let both = match (self.limit_bytes, self.memory_and_swap_bytes) {
             (Some(Limit::Max), None) if dir.has(V1_SWAP_LIMIT) => Some(Limit::Max),
+            // A sum of nothing would leave no memory either; runc passes it over as well.
+            (None, Some(Limit::At(0))) => None,
             (_, both) => both,
         };
         if both.is_some() && !dir.has(V1_SWAP_LIMIT) {

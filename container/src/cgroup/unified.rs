@@ -29,9 +29,11 @@ pub(super) fn validate(keys: &Unified) -> Result<()> {
         if key.contains('/') || key.contains('\0') {
             return fail("it must be a file name (no slashes)");
         }
-        let known = controller_of(key).is_some() || key.starts_with("cgroup.");
-        if !known || !key.contains('.') || key.ends_with('.') {
-            return fail("it must be a control file of version 2, such as memory.high");
+        let Some((controller, _)) = key.split_once('.').filter(|_| !key.ends_with('.')) else {
+            return Err(Error::UnifiedKey(key.as_str().into()));
+        };
+        if controller != "cgroup" && controller_of(key).is_none() {
+            return Err(Error::UnifiedController(controller.into()));
         }
         // These decide over membership, not over resources.
         if matches!(
@@ -99,6 +101,19 @@ mod tests {
             "memory.\0",
         ] {
             check(bad).expect_err(bad);
+        }
+        for (key, words) in [
+            (
+                "no-key",
+                "the specified key has not the form CONTROLLER.VALUE `no-key`",
+            ),
+            (
+                "unheard.of",
+                "the requested cgroup controller `unheard` is not available",
+            ),
+        ] {
+            let error = check(key).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
         }
         let keys = Unified::from([
             ("memory.high".into(), "1".into()),

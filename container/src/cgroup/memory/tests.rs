@@ -35,6 +35,8 @@ fn swap_alone_is_what_is_left_after_the_memory() {
     );
     assert_eq!(swap(Some(Limit::At(MIB)), None), None);
     assert_eq!(swap(None, None), None);
+    let none = Some(Limit::At(0));
+    assert_eq!(swap(None, none), none, "no swap for as much as there is");
 }
 
 #[test]

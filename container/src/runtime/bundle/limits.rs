@@ -47,7 +47,11 @@ fn translate(resources: &Resources) -> Result<Limits, Error> {
             bytes(&format!("linux.resources.memory.{name}"), value)
         };
         limits.memory.limit_bytes = at("limit", memory.limit)?;
-        limits.memory.memory_and_swap_bytes = at("swap", memory.swap)?;
+        limits.memory.memory_and_swap_bytes = match (memory.limit, memory.swap) {
+            // Said by itself, none is meant (as with crun); beside others, nothing is.
+            (None, Some(0)) => Some(Limit::At(0)),
+            (_, swap) => at("swap", swap)?,
+        };
         limits.memory.reservation_bytes = at("reservation", memory.reservation)?;
         // Every kernel of our time has hierarchical accounting, and no other.
         if memory.use_hierarchy == Some(false) {
