@@ -118,8 +118,10 @@ struct Groups {
     paths: Vec<String>,
     /// Version 1: the files by which init enters.
     doors: Vec<File>,
-    /// Version 2: where init is born.
+    /// Version 2: where init is born, which spares it a wait at the door.
     cradle: Option<File>,
+    /// Whether there is nothing but version 2.
+    is_unified: bool,
 }
 
 fn main() {
@@ -178,6 +180,7 @@ fn groups() -> io::Result<Groups> {
         paths: Vec::new(),
         doors: Vec::new(),
         cradle: None,
+        is_unified: false,
     };
     let name = format!("floor-{}", std::process::id());
     let top = Path::new("/sys/fs/cgroup");
@@ -187,6 +190,7 @@ fn groups() -> io::Result<Groups> {
         let cradle = File::open(&path)?;
         guard_devices(&cradle)?;
         groups.cradle = Some(cradle);
+        groups.is_unified = true;
         groups.paths.push(path);
         return Ok(groups);
     }
@@ -209,14 +213,12 @@ fn groups() -> io::Result<Groups> {
                 allow.write_all(rule.as_bytes())?;
             }
         }
-        let door = if hierarchy == "unified" {
-            "cgroup.procs"
+        if hierarchy == "unified" {
+            groups.cradle = Some(File::open(&path)?);
         } else {
-            "tasks"
-        };
-        groups
-            .doors
-            .push(OpenOptions::new().write(true).open(path.join(door))?);
+            let door = OpenOptions::new().write(true).open(path.join("tasks"))?;
+            groups.doors.push(door);
+        }
         groups.paths.push(path.display().to_string());
     }
     Ok(groups)
@@ -325,7 +327,7 @@ fn container(root: &str, groups: &Groups, command: &[CString]) -> io::Result<()>
     mount("shm", "dev/shm", "tmpfs", QUIET, "mode=1777,size=65536k")?;
     mount("mqueue", "dev/mqueue", "mqueue", QUIET, "")?;
     mount("sysfs", "sys", "sysfs", QUIET | MS_RDONLY, "")?;
-    if groups.cradle.is_some() {
+    if groups.is_unified {
         mount("cgroup", "sys/fs/cgroup", "cgroup2", QUIET | MS_RDONLY, "")?;
     } else {
         mount("tmpfs", "sys/fs/cgroup", "tmpfs", QUIET, "mode=755")?;
