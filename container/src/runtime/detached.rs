@@ -71,7 +71,7 @@ fn all(plan: &Plan) -> impl Iterator<Item = Taken<'_>> {
 
 impl Taken<'_> {
     fn failed(&self, errno: Errno) -> Error {
-        Error::of_step(crate::Error::step(self.step, self.call, errno))
+        Error::Step(crate::Error::step(self.step, self.call, errno))
     }
 
     fn map(&self, tree: BorrowedFd<'_>) -> Result<(), Error> {

@@ -55,17 +55,6 @@ pub enum Error {
     /// A step failed.
     #[error(transparent)]
     Step(#[from] crate::Error),
-    /// A mount of the configuration's was refused.
-    #[error(
-        "unable to start container process: error during container init: error mounting: {}: {source}",
-        .errno.desc().to_lowercase()
-    )]
-    NotMounted {
-        /// The kernel's reason.
-        errno: Errno,
-        /// Which, and what to do.
-        source: crate::Error,
-    },
     /// The program could not be executed.
     #[error("{}: {runc}: {source}", if *is_there { format!("exec {}", program.display()) } else { format!("exec: {program:?}") })]
     NotExecuted {
@@ -155,7 +144,7 @@ pub enum Error {
 
 impl Error {
     /// The reason for people, after the words that callers look for.
-    pub(crate) fn of_init(error: crate::Error) -> Self {
+    pub(crate) fn not_executed(error: crate::Error) -> Self {
         use crate::NotExecuted::NotFound;
         match error {
             crate::Error::NotExecuted(source) => Self::NotExecuted {
@@ -174,16 +163,6 @@ impl Error {
                 },
                 source,
             },
-            other => Self::of_step(other),
-        }
-    }
-
-    /// A step that failed, in the words that callers look for.
-    pub(crate) fn of_step(source: crate::Error) -> Self {
-        match source {
-            crate::Error::Step {
-                ref field, errno, ..
-            } if field.starts_with("mounts[") => Self::NotMounted { errno, source },
             other => Self::Step(other),
         }
     }

@@ -93,7 +93,7 @@ impl Runtime<'_> {
                 other => break other,
             }
         };
-        let news = news.map_err(|error| self.refuse(Error::of_init(error)))?;
+        let news = news.map_err(|error| self.refuse(Error::not_executed(error)))?;
         match (milestone, news) {
             (Milestone::Hooks, News::AwaitsHooks) | (Milestone::Ready, News::Ready) => {}
             (Milestone::Birth, News::Born(pid)) => self.replace_child(pid)?,

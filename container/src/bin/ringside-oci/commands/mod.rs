@@ -42,8 +42,15 @@ impl Error {
     /// What is told of it: of a mount in the words of runc, by which callers know it.
     pub fn told(&self, command: &str) -> String {
         match self {
-            Self::Runtime(error @ runtime::Error::NotMounted { .. }) => {
-                format!("runc {command} failed: {error}")
+            Self::Runtime(runtime::Error::Step(ringside_container::Error::Step {
+                field,
+                errno,
+                ..
+            })) if field.starts_with("mounts[") => {
+                let reason = errno.desc().to_lowercase();
+                format!(
+                    "runc {command} failed: unable to start container process: error during container init: error mounting: {reason}: {self}"
+                )
             }
             other => other.to_string(),
         }
