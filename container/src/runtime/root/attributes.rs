@@ -34,6 +34,13 @@ pub enum Others {
     Go(MsFlags),
 }
 
+impl Others {
+    /// Whether this one stays, even if an option is to take it away.
+    fn keeps(self, flag: MsFlags) -> bool {
+        matches!(self, Self::Go(kept) if kept.contains(flag))
+    }
+}
+
 /// The attributes that a bind sets and clears; its `mount` call takes none.
 pub fn attributes(what: &MountIn, others: Others) -> (u64, u64) {
     if !what.flags.contains(MsFlags::MS_BIND) {
@@ -64,7 +71,8 @@ pub fn attributes(what: &MountIn, others: Others) -> (u64, u64) {
             true => set |= libc::MOUNT_ATTR_NODIRATIME,
             false => clear |= libc::MOUNT_ATTR_NODIRATIME,
         }
-    } else if what.cleared.contains(MsFlags::MS_NODIRATIME) {
+    } else if what.cleared.contains(MsFlags::MS_NODIRATIME) && !others.keeps(MsFlags::MS_NODIRATIME)
+    {
         clear |= libc::MOUNT_ATTR_NODIRATIME;
     }
     (set, clear)
@@ -97,4 +105,25 @@ pub fn locked(tree: BorrowedFd<'_>, what: &MountIn) -> Result<MsFlags, Errno> {
         return Err(Errno::EPERM);
     }
     Ok(has)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_locked_stays_even_if_an_option_is_to_take_it_away() {
+        let bind = MountIn {
+            flags: MsFlags::MS_BIND,
+            cleared: MsFlags::MS_NODIRATIME,
+            ..MountIn::at(c"/mnt".into())
+        };
+        for (locked, cleared) in [
+            (MsFlags::empty(), libc::MOUNT_ATTR_NODIRATIME),
+            (MsFlags::MS_NODIRATIME, 0),
+        ] {
+            let (_, clear) = attributes(&bind, Others::Go(locked));
+            assert_eq!(clear & libc::MOUNT_ATTR_NODIRATIME, cleared);
+        }
+    }
 }
