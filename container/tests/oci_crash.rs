@@ -19,7 +19,7 @@ use nix::unistd::{Pid, getpid};
 use ringside_container::plan::step::Step;
 use ringside_container::runtime::create::{self, Create};
 use ringside_container::runtime::exec::{self, Exec};
-use ringside_container::runtime::{Error, status};
+use ringside_container::runtime::{Error, delete, start};
 use ringside_container::{Observer, StepOutcome};
 use serde_json::json;
 use support_oci::Bundle;
@@ -123,7 +123,7 @@ fn victim(arguments: &[String]) -> i32 {
     let went: Result<(), Error> = match command.as_str() {
         "create" => create::create(&what, &mut fate).map(drop),
         "run" => create::run(&what, None, &mut fate).map(drop),
-        "start" => create::start(&root, id, &mut fate),
+        "start" => start::start(&root, id, &mut fate),
         "exec" => {
             let what = Exec {
                 root,
@@ -133,7 +133,7 @@ fn victim(arguments: &[String]) -> i32 {
             };
             exec::exec(&what, None, &mut fate).map(drop)
         }
-        "delete" => status::delete(&root, id, true, &mut fate),
+        "delete" => delete::delete(&root, id, true, &mut fate),
         other => panic!("{other}"),
     };
     match went {

@@ -1,4 +1,4 @@
-//! `create`, `run` and `start`: from a bundle to a running container. What is done is in the
+//! `create` and `run`: from a bundle to a running container. What is done is in the
 //! `plan`; here is what a command finds out before, and what it hands back.
 
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::executor::{Birth, Runtime};
 use super::plan::{self, Facts};
-use super::state::{self, Directory, Record, Status, Unlocked};
+use super::state::{self, Directory, Record, Unlocked};
 use super::{Error, bundle, connect_console, foreground, status};
 use crate::Observer;
 use crate::cgroup::{Group, Layout, Limits, Stats};
@@ -18,7 +18,7 @@ use crate::process::status::ExitStatus;
 use crate::process::streams::Streams;
 use crate::spec::{NamespaceKind, Spec};
 use crate::start::reap;
-use crate::sys::{self, Cloned};
+use crate::sys::Cloned;
 
 /// What `create` and `run` take.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +62,7 @@ pub struct Made {
     pub spec: Spec,
 }
 
-/// Makes a container whose init waits for [`start`].
+/// Makes a container whose init waits for [`start`](super::start::start()).
 ///
 /// # Errors
 /// What went wrong, at which step; nothing is left then.
@@ -338,76 +338,6 @@ pub(super) fn unfinished_group(spec: &Spec, id: &str) -> Result<Group, Error> {
     let path = plan::group_path(spec, id);
     let group = Group::create(&layout, path, layout.controllers())?;
     Ok(group.with_named(&layout, path))
-}
-
-/// What [`start`] knows before it does anything.
-struct Waiting {
-    directory: Directory,
-    record: Record,
-    spec: Spec,
-    init: OwnedFd,
-    /// What init carries.
-    born: Plan,
-    plan: Plan,
-}
-
-impl Waiting {
-    fn open(root: &Path, id: &str) -> Result<Self, Error> {
-        let directory = Directory::open(root, id)?;
-        let record = directory.load()?;
-        let refused = |status| Error::not_created(id.into(), status);
-        let init = record.init().ok_or_else(|| refused(Status::Stopped))?;
-        // One that stands still would start when it goes on, and whoever waited for that would keep
-        // `resume` waiting.
-        if status::group(&record).is_ok_and(|group| status::is_frozen(&group)) {
-            return Err(refused(Status::Paused));
-        }
-        let spec = Spec::read(&directory.path.join("config.json"))?;
-        if spec.process.is_none() {
-            return Err(crate::spec::Error::Missing {
-                field: "process".into(),
-                why: "name a program to run",
-            }
-            .into());
-        }
-        Ok(Self {
-            born: plan::born(&spec, &record)?,
-            plan: plan::start(&spec, &record, &directory.path)?,
-            directory,
-            record,
-            spec,
-            init,
-        })
-    }
-}
-
-/// Starts a container that was created.
-///
-/// # Errors
-/// When it is not there, not waiting, or its program cannot be executed.
-pub fn start(root: &Path, id: &str, observer: &mut dyn Observer) -> Result<(), Error> {
-    let waiting = Waiting::open(root, id)?;
-    let mut runtime = Runtime {
-        spec: Some(&waiting.spec),
-        record: waiting.record,
-        directory: Some(waiting.directory),
-        target: Some(waiting.init),
-        ..Runtime::new(&waiting.born, observer)
-    };
-    let taken = take_steps(&mut runtime, &waiting.plan);
-    // A container that did not start as it was asked to does not run on.
-    if let (Err(Error::Hook(_)), Some(init)) = (&taken, &runtime.target) {
-        let _ = sys::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
-    }
-    taken
-}
-
-/// What [`start`] would do.
-///
-/// # Errors
-/// When the container is not there or has ended.
-pub fn dry_start(root: &Path, id: &str) -> Result<Plan, Error> {
-    Ok(Waiting::open(root, id)?.plan)
 }
 
 /// Waits until init has ended.

@@ -13,7 +13,7 @@ use clap::Subcommand;
 use ringside_container::Limits;
 use ringside_container::runtime::events::{self, Event};
 use ringside_container::runtime::state::Status;
-use ringside_container::runtime::{default_root, status};
+use ringside_container::runtime::{default_root, delete, kill, status};
 use ringside_vmm::memory::size;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -139,14 +139,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Ps(it) => list::processes(&root, &it.name),
         Command::Exec(args) => exec::run(root, args),
         Command::Stop { name, time } => {
-            done(status::stop(&root, &name.name, Duration::from_secs(*time)))
+            done(kill::stop(&root, &name.name, Duration::from_secs(*time)))
         }
         Command::Kill { name, signal } => {
-            let signal = status::signal_number(signal).map_err(Failure::usage)?;
-            done(status::kill(&root, &name.name, signal, false))
+            let signal = kill::signal_number(signal).map_err(Failure::usage)?;
+            done(kill::kill(&root, &name.name, signal, false))
         }
         Command::Delete { name, force } => {
-            status::delete(&root, &name.name, *force, &mut ())?;
+            delete::delete(&root, &name.name, *force, &mut ())?;
             run::forget(&root, &name.name);
             Ok(ExitCode::SUCCESS)
         }

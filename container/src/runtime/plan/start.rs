@@ -13,7 +13,7 @@ use crate::runtime::state::Record;
 use crate::runtime::{Error, bundle};
 use crate::spec::Spec;
 
-/// From an init that waits to its program. What init still does is part of the plan of [`create`].
+/// From an init that waits to its program. What init still does is part of the plan of [`create`](super::create()).
 pub fn start(spec: &Spec, record: &Record, directory: &Path) -> Result<Plan, Error> {
     let socket = directory.join("start");
     let mut steps = vec![

@@ -14,7 +14,7 @@ use regex_lite::Regex;
 use ringside_container::Observer;
 use ringside_container::explain::{self, Narrator};
 use ringside_container::plan::Plan;
-use ringside_container::runtime::{self, status};
+use ringside_container::runtime::{self, kill, status};
 use serde_json::Value;
 
 use crate::arguments::{Explain, Global, Known, Parsed, parse};
@@ -127,9 +127,9 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
             let parsed = all(&[])?;
             let id = id(&parsed)?;
             if is_plan {
-                return print_plan(&runtime::create::dry_start(root, id)?);
+                return print_plan(&runtime::start::dry_start(root, id)?);
             }
-            runtime::create::start(root, id, observer)?;
+            runtime::start::start(root, id, observer)?;
         }
         "exec" => {
             let (what, how) = exec::execution(root, rest)?;
@@ -149,10 +149,10 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
                 .value("signal")
                 .or(parsed.positional.get(1).map(String::as_str))
                 .unwrap_or("SIGTERM");
-            status::kill(
+            kill::kill(
                 root,
                 id(&parsed)?,
-                status::signal_number(signal)?,
+                kill::signal_number(signal)?,
                 parsed.has("all"),
             )?;
         }
@@ -163,9 +163,9 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
                 return delete_matching(root, id, force, observer);
             }
             if is_plan {
-                return print_plan(&status::dry_delete(root, id, force)?);
+                return print_plan(&runtime::delete::dry_delete(root, id, force)?);
             }
-            status::delete(root, id, force, observer)?;
+            runtime::delete::delete(root, id, force, observer)?;
         }
         "list" => list::list(
             root,
@@ -238,7 +238,7 @@ fn delete_matching(
     for it in status::list(root)? {
         let id = &it.record.id;
         if pattern.is_match(id)
-            && let Err(error) = status::delete(root, id, force, observer)
+            && let Err(error) = runtime::delete::delete(root, id, force, observer)
         {
             failed = Some(error);
         }
