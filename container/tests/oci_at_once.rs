@@ -187,6 +187,8 @@ fn a_run_that_ends_leaves_another_container_of_its_name_alone() {
         std::thread::sleep(Duration::from_millis(10));
     }
     bundle.until("running");
+    // A command that waits for its turn: `run` has let go of the container.
+    bundle.oci(&["exec", "ID", "true"]).ok();
     // It stands still while its container goes and another comes.
     let process = Pid::from_raw(run.id() as i32);
     kill(process, Signal::SIGSTOP).unwrap();
