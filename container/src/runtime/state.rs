@@ -135,7 +135,11 @@ impl Directory {
             other => other,
         };
         match made {
-            Ok(()) => Self::lock(path, id),
+            Ok(()) => match Self::lock(path.clone(), id) {
+                // Whoever deletes by force came in between, and the name is free again.
+                Err(Error::NotFound(_)) => Self::create(&path, id),
+                locked => locked,
+            },
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(Error::Exists(id.into()))
             }
