@@ -318,6 +318,9 @@ fn a_limit_below_what_is_used_can_be_refused_beforehand() {
     limits.memory.check_before_update = true;
     let error = group.apply(&limits).expect_err("4 MB are in use");
     assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    limits.memory.memory_and_swap_bytes = Some(Limit::At(2 << 20));
+    let error = group.apply(&limits).expect_err("both, 4 MB").to_string();
+    assert!(error.contains("rejecting memory+swap limit"), "{error}");
     assert!(
         child.try_wait().expect("wait").is_none(),
         "nobody was killed"

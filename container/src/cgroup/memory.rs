@@ -160,13 +160,24 @@ impl Memory {
         }
     }
 
+    /// Refuses what would have the kernel kill somebody at once, the sum first, as runc does.
     fn check_usage(&self, dir: &Directory) -> Result<()> {
-        let file = match dir.version() {
+        let memory = dir.read_number(match dir.version() {
             Version::V1 => V1_USAGE,
             Version::V2 => V2_CURRENT,
+        })?;
+        // A kernel without swap has no such files.
+        let both = match dir.version() {
+            Version::V1 => dir.read_number(stats::V1_SWAP_USAGE).unwrap_or(memory),
+            Version::V2 => memory + dir.read_number(stats::V2_SWAP_CURRENT).unwrap_or(0),
         };
-        match self.limit_bytes {
-            Some(Limit::At(limit)) if limit < dir.read_number(file)? => {
+        match (self.memory_and_swap_bytes, self.limit_bytes) {
+            (Some(Limit::At(limit)), _) if limit < both => {
+                let expected = "rejecting memory+swap limit below what the group uses now; end \
+                                processes first, or leave out checkBeforeUpdate";
+                Err(Error::invalid("memory and swap limit", limit, expected))
+            }
+            (_, Some(Limit::At(limit))) if limit < memory => {
                 let expected = "rejecting memory limit below what the group uses now; end processes \
                                 first, or leave out checkBeforeUpdate";
                 Err(Error::invalid("memory limit", limit, expected))

@@ -10,13 +10,13 @@ const V1_PEAK: &str = "memory.max_usage_in_bytes";
 /// How often the limit was hit.
 const V1_FAILURES: &str = "memory.failcnt";
 /// Bytes of memory and swap together.
-const V1_SWAP_USAGE: &str = "memory.memsw.usage_in_bytes";
+pub(super) const V1_SWAP_USAGE: &str = "memory.memsw.usage_in_bytes";
 /// Bytes.
 const V1_KERNEL_USAGE: &str = "memory.kmem.usage_in_bytes";
 /// Bytes; since Linux 5.19.
 const V2_PEAK: &str = "memory.peak";
 /// Bytes.
-const V2_SWAP_CURRENT: &str = "memory.swap.current";
+pub(super) const V2_SWAP_CURRENT: &str = "memory.swap.current";
 /// `low`, `high`, `max`, `oom`, `oom_kill` and how often each happened.
 pub(in super::super) const V2_EVENTS: &str = "memory.events";
 /// The same without descendants.
