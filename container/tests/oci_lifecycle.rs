@@ -542,3 +542,41 @@ fn the_cgroup_is_the_same_in_every_hierarchy() {
     }
     assert!(!std::path::Path::new("/sys/fs/cgroup/systemd/ringside-test-everywhere").exists());
 }
+
+#[test]
+fn cgroups_are_seen_in_a_sys_of_the_hosts_as_well() {
+    let Some(bundle) = Bundle::new("ls /sys/fs/cgroup | wc -l", |spec| {
+        for mount in spec["mounts"].as_array_mut().unwrap() {
+            if mount["destination"] == "/sys" {
+                *mount = json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind"]});
+            }
+        }
+    }) else {
+        return;
+    };
+    assert_ne!(bundle.oci(&["run", "ID"]).ok(), "0\n");
+    bundle.is_gone();
+}
+
+#[test]
+fn a_unified_key_that_is_none_is_named_with_its_field() {
+    for (key, words) in [
+        (
+            "foo.bar",
+            "the requested cgroup controller `foo` is not available",
+        ),
+        (
+            "NO-KEY",
+            "the specified key has not the form CONTROLLER.VALUE `NO-KEY`",
+        ),
+    ] {
+        let Some(bundle) = Bundle::new("true", |spec| {
+            spec["linux"]["resources"]["unified"] = json!({key: "1"});
+        }) else {
+            return;
+        };
+        let said = bundle.oci(&["run", "ID"]).failed();
+        let field = format!("`linux.resources.unified.{key}`: ");
+        assert!(said.contains(&field) && said.contains(words), "{said}");
+    }
+}

@@ -89,9 +89,14 @@ impl Memory {
         } else {
             page_size()
         };
+        // See `swap_alone`: by itself, it may be nothing.
+        let both = match self.limit_bytes {
+            None => 0,
+            Some(_) => page,
+        };
         let bytes = [
             ("memory limit", self.limit_bytes, page),
-            ("memory and swap limit", self.memory_and_swap_bytes, page),
+            ("memory and swap limit", self.memory_and_swap_bytes, both),
             ("memory reservation", self.reservation_bytes, 0),
             ("kernel memory limit", self.kernel_bytes, page),
             ("kernel TCP memory limit", self.kernel_tcp_bytes, 0),

@@ -38,6 +38,14 @@ pub enum Error {
         /// What is wrong, and what would be right.
         why: &'static str,
     },
+    /// A field that the part of the kernel which it is for takes not, in the words of who knows that part.
+    #[error("`{field}`: {source}")]
+    Refused {
+        /// Its path in the file.
+        field: String,
+        /// What is wrong, and what would be right.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A field that has to be there.
     #[error("`{field}` is missing: {why}")]
     Missing {
@@ -60,9 +68,10 @@ impl Error {
     /// The path of the field that is wrong; none when the file itself is.
     pub fn field_path(&self) -> Option<&str> {
         match self {
-            Self::Json { field, .. } | Self::Field { field, .. } | Self::Missing { field, .. } => {
-                Some(field)
-            }
+            Self::Json { field, .. }
+            | Self::Field { field, .. }
+            | Self::Refused { field, .. }
+            | Self::Missing { field, .. } => Some(field),
             Self::Read { .. } | Self::TooLarge { .. } => None,
         }
     }

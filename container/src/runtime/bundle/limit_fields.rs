@@ -104,7 +104,9 @@ fn named(field: &str, error: cgroup::Error) -> Error {
         cgroup::Error::Invalid {
             value, expected, ..
         } => Error::field(field, value.trim_matches('`'), expected),
-        // Rules for devices, whose numbers have been looked at before.
-        _ => Error::field(field, "", "no kernel takes it"),
+        other => Error::Refused {
+            field,
+            source: other.into(),
+        },
     }
 }

@@ -116,8 +116,9 @@ impl Init<'_> {
                 ..named(target.to_bytes().into())
             };
             return match root::mount_in(root, &whole, None) {
-                // Only who owns the cgroup namespace may mount them (`man 7 cgroup_namespaces`): the host's then.
-                Err(Errno::EPERM) => {
+                // Only who owns the cgroup namespace may mount them (`man 7 cgroup_namespaces`), and nobody where
+                // they are, as in a /sys of the host's: the host's then.
+                Err(Errno::EPERM | Errno::EBUSY) => {
                     let hosts = MountIn {
                         source: self
                             .inheritance
