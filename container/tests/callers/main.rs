@@ -182,10 +182,21 @@ fn is_gone(directory: &Path, id: &str) {
     assert_eq!(groups, "");
 }
 
-/// Removes a cgroup and those below it from every hierarchy, as nobody else would.
+/// Removes a cgroup and those below it from every hierarchy, as nobody else would, once whoever still ends in
+/// them (conmon) has ended.
 fn remove_groups(name: &str) {
     // Plain files too, where podman takes the tmpfs above the hierarchies for one of them. (Those of a
     // cgroup cannot be deleted, and go with it.)
-    let mut find = Command::new("find");
-    Went::of(find.args(["/sys/fs/cgroup", "-path", &format!("*/{name}*"), "-delete"]));
+    let path = format!("*/{name}*");
+    let find = |what: &str| {
+        let mut find = Command::new("find");
+        Went::of(find.args(["/sys/fs/cgroup", "-path", &path, what])).out
+    };
+    for _ in 0..200 {
+        find("-delete");
+        if find("-print").is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
