@@ -2,6 +2,9 @@
 
 mod support_oci;
 
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, chown};
+
 use serde_json::{Value, json};
 use support_oci::Bundle;
 
@@ -18,9 +21,7 @@ fn with_users(spec: &mut Value) {
 
 /// The bundle's directory can be passed through by everybody, and its root belongs to 100000.
 fn open_to_users(bundle: &Bundle) {
-    use std::os::unix::fs::{PermissionsExt, chown};
-    let mode = std::fs::Permissions::from_mode(0o711);
-    std::fs::set_permissions(bundle.path(), mode).unwrap();
+    std::fs::set_permissions(bundle.path(), Permissions::from_mode(0o711)).unwrap();
     for path in [bundle.rootfs(), bundle.rootfs().join("tmp")] {
         chown(path, Some(100_000), Some(100_000)).unwrap();
     }
@@ -205,11 +206,16 @@ fn clocks_of_a_time_namespace_are_ahead() {
     }
 }
 
-/// An ext4 file system in a file, mounted: not every file system can show other owners.
+/// An ext4 file system in a file, mounted, with a `file` of user 1000 and group 1001, and open to all: not
+/// every file system can show other owners.
 struct Image(tempfile::TempDir);
 
 impl Image {
     fn new() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return None;
+        }
         let directory = tempfile::tempdir().unwrap();
         let (file, point) = (directory.path().join("image"), directory.path().join("fs"));
         std::fs::create_dir(&point).unwrap();
@@ -234,7 +240,14 @@ impl Image {
             eprintln!("skipped: no ext4 in a file here");
             return None;
         }
-        Some(Self(directory))
+        let image = Self(directory);
+        let file = image.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        chown(&file, Some(1000), Some(1001)).unwrap();
+        for (path, mode) in [(image.path().as_path(), 0o777), (image.0.path(), 0o711)] {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+        Some(image)
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -275,15 +288,7 @@ fn devices_that_the_host_has_no_path_for_are_there_in_a_user_namespace() {
 
 #[test]
 fn an_idmapped_mount_shows_other_owners() {
-    use std::os::unix::fs::chown;
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root");
-        return;
-    }
     let Some(image) = Image::new() else { return };
-    let file = image.path().join("file");
-    std::fs::write(&file, "").unwrap();
-    chown(&file, Some(1000), Some(1001)).unwrap();
     let map = |host: u32, size: u32| json!([{"containerID": 0, "hostID": host, "size": size}]);
     let script = "stat -c %u:%g /mnt/file; touch /mnt/new; grep ' /mnt ' /proc/self/mountinfo | grep -c shared:";
     let cases = [
@@ -330,16 +335,6 @@ fn an_idmapped_mount_shows_other_owners() {
         })
         .unwrap();
         open_to_users(&bundle);
-        std::fs::set_permissions(
-            image.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o777),
-        )
-        .unwrap();
-        std::fs::set_permissions(
-            image.0.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o711),
-        )
-        .unwrap();
         assert_eq!(bundle.oci(&["run", "ID"]).ok(), expected, "{host} {size}");
         bundle.is_gone();
     }
@@ -349,19 +344,7 @@ fn an_idmapped_mount_shows_other_owners() {
 
 #[test]
 fn what_an_earlier_mount_has_put_into_the_root_is_mounted_with_other_owners() {
-    use std::os::unix::fs::{PermissionsExt, chown};
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root");
-        return;
-    }
     let Some(image) = Image::new() else { return };
-    let file = image.path().join("file");
-    std::fs::write(&file, "").unwrap();
-    chown(&file, Some(1000), Some(1001)).unwrap();
-    for directory in [image.path().as_path(), image.0.path()] {
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(directory, mode).unwrap();
-    }
     for (has_users, owners) in [(false, "8000:8001\n"), (true, "1000:1001\n")] {
         let bundle = Bundle::new("stat -c %u:%g /two/file", |spec| {
             let mut second = json!({"destination": "/two", "type": "bind", "source": "rootfs/one", "options": ["bind", "idmap"]});

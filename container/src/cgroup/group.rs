@@ -338,7 +338,6 @@ fn vacant(dir: Directory, existing: Existing, made: &[PathBuf]) -> Result<Direct
     Ok(dir)
 }
 
-/// One site for each hierarchy that has some of `controllers`.
 /// The hierarchies of version 1 that have a name and no controllers.
 fn named(layout: &Layout) -> impl Iterator<Item = Site<'_>> {
     let hierarchies = layout.hierarchies.iter();
@@ -351,6 +350,7 @@ fn named(layout: &Layout) -> impl Iterator<Item = Site<'_>> {
     })
 }
 
+/// One site for each hierarchy that has some of `controllers`.
 fn sites(layout: &Layout, controllers: Controllers) -> Result<Vec<Site<'_>>> {
     let mut sites: Vec<(usize, Controllers)> = Vec::new();
     for controller in controllers.iter() {
