@@ -232,3 +232,31 @@ fn an_init_without_a_word_is_told_all_the_same() {
     );
     bundle.is_gone();
 }
+
+/// Who reads standard error is a program then, which knows runc's line and no other; the person at the terminal
+/// reads what runc does not tell. Callers' logs have it as well.
+#[test]
+fn a_person_at_the_terminal_reads_the_reason_where_a_program_reads_the_line_of_runc() {
+    let Some(bundle) = Bundle::new("", |spec| spec["process"]["args"] = json!(["/x"])) else {
+        return;
+    };
+    write(&bundle.rootfs().join("x"), b"#!/no/perl -w\n", 0o755);
+    let reason = "\"/x\" is there, but its interpreter \"/no/perl\" is not";
+    let pair = nix::pty::openpty(None, None).unwrap();
+    let log = bundle.path().join("runtime.log");
+    let mut command = bundle.command();
+    command.arg("--log").arg(&log).args(["run", &bundle.id]);
+    let output = command.stdin(pair.slave).output().unwrap();
+    drop(command); // and with it the last end of the slave
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "exec /x: no such file or directory\n"
+    );
+    let mut terminal = [0; 1024];
+    let length = nix::unistd::read(&pair.master, &mut terminal).unwrap();
+    let terminal = String::from_utf8_lossy(&terminal[..length]);
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(terminal.contains(reason), "{terminal}");
+    assert!(log.contains(&reason.replace('"', "\\\"")), "{log}");
+    bundle.is_gone();
+}

@@ -2,7 +2,8 @@
 //! the container's name. What follows the program of `exec` is the program's.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use ringside_container::explain::Format;
@@ -231,10 +232,39 @@ impl Global {
     pub fn log(&self, level: &str, message: &str) {
         // Callers tell a failure by this word, which every runtime has there.
         eprintln!("{level}: {message}");
+        self.log_only(level, message);
+    }
+
+    /// Tells why a command failed, as [`Self::log`] does, but where standard error goes to a program while
+    /// a person sits at standard input: then the person reads the reason on the terminal, and the program
+    /// the line that it knows of runc, if there is one, and nothing beside it.
+    pub fn fail(&self, message: &str, line_of_runc: Option<&str>) {
+        let told = line_of_runc
+            .filter(|_| !std::io::stderr().is_terminal() && tell_terminal(message).is_ok());
+        match told {
+            Some(line) => {
+                eprintln!("{line}");
+                self.log_only("error", message);
+            }
+            None => self.log("error", message),
+        }
+    }
+
+    fn log_only(&self, level: &str, message: &str) {
         let Some(path) = &self.log else { return };
         let line = self.line(level, message);
         append(path, &line);
     }
+}
+
+/// Writes to the terminal that standard input is, if it is one.
+fn tell_terminal(message: &str) -> std::io::Result<()> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Err(std::io::ErrorKind::NotConnected.into());
+    }
+    let mut terminal = std::fs::File::from(input.as_fd().try_clone_to_owned()?);
+    writeln!(terminal, "error: {message}")
 }
 
 /// Whoever cannot be told here has been told on standard error.

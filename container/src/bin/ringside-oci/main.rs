@@ -25,10 +25,8 @@ fn run_command_line() -> u8 {
     match commands::run(&global, rest) {
         Ok(code) => code,
         Err(error) => {
-            global.log(
-                "error",
-                &error.told(rest.first().map_or("", String::as_str)),
-            );
+            let told = error.told(rest.first().map_or("", String::as_str));
+            global.fail(&told, error.line_of_runc().as_deref());
             error.exit_code()
         }
     }

@@ -56,6 +56,20 @@ impl Error {
         }
     }
 
+    /// What runc's init writes by itself when it cannot become the program: a whole line, by which callers
+    /// know it.
+    pub fn line_of_runc(&self) -> Option<String> {
+        match self {
+            Self::Runtime(runtime::Error::NotExecuted {
+                program,
+                is_there: true,
+                runc,
+                ..
+            }) => Some(format!("exec {}: {runc}", program.display())),
+            _ => None,
+        }
+    }
+
     /// As runc has it: 255 when `exec` fails, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
