@@ -87,6 +87,7 @@ fn exec_enters_a_group_below_the_containers() {
     assert!(!top.contains("below"), "{top}");
     for (group, said) in [
         ("..", " .. is not a sub cgroup path"),
+        ("..", "bad sub cgroup path"), // later runcs' words
         (
             "nowhere",
             "/nowhere/cgroup.procs: no such file or directory",

@@ -120,7 +120,7 @@ pub enum Error {
     },
     /// A group that is not below the container's.
     #[error(
-        "bad --cgroup value: {0} is not a sub cgroup path: it leads out of the container's own"
+        "bad sub cgroup path: --cgroup {0} is not a sub cgroup path: it leads out of the container's own"
     )]
     SubGroup(String),
     /// A hierarchy that there is not.

@@ -154,3 +154,21 @@ fn a_filter_may_forbid_to_ask_for_the_directory() {
         assert!(out.is_none_or(|out| out == "/tmp\n"));
     }
 }
+
+/// Profiles older than `faccessat2` allow what they know: the program is found all the same.
+#[test]
+fn a_filter_may_forbid_the_call_that_looks_for_the_program() {
+    let rules = json!([{"names": ["faccessat2"], "action": "SCMP_ACT_ERRNO"}]);
+    let Some(bundle) = Bundle::new("echo ran", |spec| {
+        spec["process"]["noNewPrivileges"] = false.into();
+        spec["linux"]["seccomp"] = filter(rules);
+    }) else {
+        return;
+    };
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    bundle.oci(&["start", "ID"]).ok();
+    bundle.until("stopped");
+    assert_eq!(bundle.log(), "ran\n");
+    bundle.oci(&["delete", "ID"]).ok();
+    bundle.is_gone();
+}

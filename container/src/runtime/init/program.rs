@@ -1,5 +1,6 @@
 //! The last steps: wait to be started, find the program, become it (`man 2 execve`).
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
@@ -72,13 +73,8 @@ impl Init<'_> {
         };
         for (candidate, path) in self.inheritance.program.candidates().iter().enumerate() {
             let path = path.as_c_str();
-            let errno = match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
-                Ok(()) => match nix::sys::stat::stat(path) {
-                    Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFREG => return Ok(()),
-                    Ok(_) => Errno::EACCES,
-                    Err(errno) => errno,
-                },
-                Err(errno) => errno,
+            let Err(errno) = may_be_executed(path) else {
+                return Ok(());
             };
             if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
                 verdict = SpawnError { candidate, errno };
@@ -103,5 +99,21 @@ impl Init<'_> {
             .execute();
         self.not_executed = Some(failure);
         Err(failure.errno)
+    }
+}
+
+/// Whether a file looks as if `execve` would take it. The container's own filter may already be in force,
+/// and know neither call: one that is refused has no say.
+fn may_be_executed(path: &CStr) -> Result<(), Errno> {
+    let is_allowed = match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+        Ok(()) => true,
+        Err(Errno::EPERM | Errno::ENOSYS) => false,
+        Err(errno) => return Err(errno),
+    };
+    match nix::sys::stat::stat(path).map(|it| it.st_mode) {
+        Ok(mode) if mode & libc::S_IFMT != libc::S_IFREG => Err(Errno::EACCES),
+        Ok(mode) if !is_allowed && mode & 0o111 == 0 => Err(Errno::EACCES),
+        Ok(_) | Err(Errno::EPERM | Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }
