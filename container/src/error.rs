@@ -183,6 +183,20 @@ pub enum NotExecuted {
         /// Its path.
         program: OsString,
     },
+    /// It is neither a file nor a directory.
+    #[error("{program:?} is a FIFO, a socket or a device; name a program")]
+    NotFile {
+        /// Its path.
+        program: OsString,
+    },
+    /// Links or interpreters that lead to each other.
+    #[error(
+        "{program:?} leads in a circle, or through too many links or interpreters (ELOOP); mend its link or its #! line"
+    )]
+    Circle {
+        /// Its path.
+        program: OsString,
+    },
     /// Something else.
     #[error("cannot execute {program:?}: {}", .errno.desc())]
     Other {
@@ -217,6 +231,8 @@ impl NotExecuted {
             | Self::MissingLoader { program, .. }
             | Self::UnknownFormat { program }
             | Self::TooLarge { program }
+            | Self::NotFile { program }
+            | Self::Circle { program }
             | Self::Other { program, .. } => program,
         }
     }
@@ -288,6 +304,8 @@ impl Error {
             },
             Cause::UnknownFormat => NotExecuted::UnknownFormat { program },
             Cause::TooLarge => NotExecuted::TooLarge { program },
+            Cause::NotFile => NotExecuted::NotFile { program },
+            Cause::Circle => NotExecuted::Circle { program },
             Cause::Other => NotExecuted::Other { program, errno },
         })
     }

@@ -453,62 +453,6 @@ fn update_takes_limits_from_standard_input_and_options() {
 }
 
 #[test]
-fn an_ordinary_user_runs_the_rootless_configuration() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root to become an ordinary user");
-        return;
-    }
-    let Some(bundle) = Bundle::new("id -u; cat /proc/self/uid_map; echo $$", |spec| {
-        let own = spec.clone();
-        *spec = ringside_container::runtime::default_spec(true);
-        for name in ["args", "terminal"] {
-            spec["process"][name] = own["process"][name].clone();
-        }
-        spec["root"]["readonly"] = false.into();
-        let binds = own["mounts"].as_array().unwrap().iter();
-        let binds = binds.filter(|it| it["type"] == "bind").cloned();
-        spec["mounts"].as_array_mut().unwrap().extend(binds);
-        for name in ["uidMappings", "gidMappings"] {
-            spec["linux"][name] = json!([{"containerID": 0, "hostID": 1234, "size": 1}]);
-        }
-    }) else {
-        return;
-    };
-    let owned = std::process::Command::new("chown")
-        .args(["-R", "1234:1234"])
-        .arg(bundle.path())
-        .status();
-    assert!(owned.unwrap().success());
-    let program = bundle.path().join("ringside-oci");
-    // By another process: what is open for writing here, a child of another test has open as well, and
-    // then it cannot be executed.
-    let copied = std::process::Command::new("cp")
-        .arg(env!("CARGO_BIN_EXE_ringside-oci"))
-        .arg(&program)
-        .status();
-    assert!(copied.unwrap().success());
-    let went = std::process::Command::new("setpriv")
-        .args(["--reuid", "1234", "--regid", "1234", "--clear-groups"])
-        .arg(&program)
-        .args(["--root", "user-state", "run", &bundle.id])
-        .current_dir(bundle.path())
-        .output()
-        .unwrap();
-    let (out, err) = (
-        String::from_utf8_lossy(&went.stdout),
-        String::from_utf8_lossy(&went.stderr),
-    );
-    let words: Vec<&str> = out.split_whitespace().collect();
-    assert_eq!(words, ["0", "0", "1234", "1", "1"], "{err}");
-    assert_eq!(
-        std::fs::read_dir(bundle.path().join("user-state"))
-            .unwrap()
-            .count(),
-        0
-    );
-}
-
-#[test]
 fn a_mount_that_may_fail_is_left_out_where_its_source_is_not() {
     let mounts = |options: serde_json::Value| {
         Bundle::new("ls -d /tmp/there /tmp/gone", move |spec| {

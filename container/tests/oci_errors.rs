@@ -37,6 +37,8 @@ fn last_line(command: &str, bytes: &[u8], mode: u32) -> Option<String> {
     std::fs::create_dir_all(directory.join("d")).unwrap();
     write(&directory.join("x"), bytes, mode);
     write(&directory.join("plain"), b"echo\n", 0o644);
+    write(&directory.join("script"), b"#!/no/perl\n", 0o755);
+    nix::unistd::mkfifo(&directory.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let error = bundle.oci(&["run", "ID"]).failed();
     bundle.is_gone();
     // `create` and `start` together say the same.
@@ -66,7 +68,7 @@ fn a_program_that_does_not_start_says_which_way() {
     let mut other_machine = program();
     other_machine[18..20].copy_from_slice(&183u16.to_le_bytes());
     let script = b"#!/bin/sh\necho\n".to_vec();
-    let cases: [(&str, Vec<u8>, u32, &[&str]); 11] = [
+    let cases: [(&str, Vec<u8>, u32, &[&str]); 14] = [
         (
             "/w/none",
             script.clone(),
@@ -120,6 +122,28 @@ fn a_program_that_does_not_start_says_which_way() {
         ),
         (
             "x",
+            b"#!/w/script\n".to_vec(),
+            0o755,
+            &[
+                "\"/w/x\" is there",
+                "interpreter \"/no/perl\" is not",
+                "no such file or directory",
+            ],
+        ),
+        (
+            "x",
+            b"#!/w/x\n".to_vec(),
+            0o755,
+            &["leads in a circle", "too many levels of symbolic links"],
+        ),
+        (
+            "/w/fifo",
+            script.clone(),
+            0o755,
+            &["is a FIFO, a socket or a device", "permission denied"],
+        ),
+        (
+            "x",
             replaced(program(), loader, b"/lib64/ld-none0-x86-64.so.2"),
             0o755,
             &[
@@ -154,17 +178,20 @@ fn a_program_that_does_not_start_says_which_way() {
     }
 }
 
+/// Adds a mount, at /x unless it says.
+fn mount(spec: &mut serde_json::Value, mut mount: serde_json::Value) {
+    if mount["destination"].is_null() {
+        mount["destination"] = json!("/x");
+    }
+    spec["mounts"].as_array_mut().unwrap().push(mount);
+}
+
 #[test]
 fn a_step_that_the_kernel_refuses_names_field_path_errno_and_remedy() {
     type Change = fn(&mut serde_json::Value);
-    let cases: [(Change, &[&str]); 5] = [
+    let cases: [(Change, &[&str]); 12] = [
         (
-            |spec| {
-                spec["mounts"]
-                    .as_array_mut()
-                    .unwrap()
-                    .push(json!({"destination": "/x", "type": "nofs", "source": "x"}))
-            },
+            |spec| mount(spec, json!({"type": "nofs", "source": "x"})),
             &[
                 "mount /x (`mounts[",
                 "ROOT/x",
@@ -200,6 +227,69 @@ fn a_step_that_the_kernel_refuses_names_field_path_errno_and_remedy() {
                 spec["hooks"] = json!({"createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "exit 4"]}]})
             },
             &["createContainer hook #0", "/bin/sh", "exit status: 4"],
+        ),
+        (
+            |spec| spec["hooks"] = json!({"startContainer": [{"path": "/no/hook"}]}),
+            &[
+                "startContainer hook #0",
+                "/no/hook",
+                "`hooks.startContainer[0]`",
+                "ENOENT",
+                "; ",
+            ],
+        ),
+        (
+            |spec| mount(spec, json!({"type": "bind", "source": "/no/source"})),
+            &[
+                "mount /x (`mounts[",
+                "\"/no/source\"",
+                "ENOENT",
+                "; what it binds is not there",
+            ],
+        ),
+        (
+            // A directory of the root's, under a file.
+            |spec| {
+                mount(
+                    spec,
+                    json!({"destination": "/tmp", "type": "bind", "source": "config.json"}),
+                )
+            },
+            &["mount /tmp (`mounts[", "ENOTDIR", "; a file fits on a file"],
+        ),
+        (
+            // The kernel's files have the owners that they have.
+            |spec| {
+                let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
+                let mapped = json!({"type": "bind", "source": "/proc", "uidMappings": map, "gidMappings": map});
+                mount(spec, mapped)
+            },
+            &["mount /x (`mounts[", "EINVAL", "; its file system cannot"],
+        ),
+        (
+            |spec| {
+                let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+                namespaces.push(json!({"type": "time"}));
+                spec["linux"]["timeOffsets"] = json!({"monotonic": {"secs": -4_000_000_000i64}});
+            },
+            &["(`linux.timeOffsets`)", "ERANGE", "; no clock goes below"],
+        ),
+        (
+            |spec| {
+                let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+                namespaces.push(json!({"type": "user"}));
+                let map = json!({"containerID": 0, "hostID": 1, "size": 9});
+                spec["linux"]["uidMappings"] = json!([map, map]);
+                spec["linux"]["gidMappings"] = json!([map]);
+            },
+            &["(`linux.uidMappings`)", "EINVAL", "; each number may be"],
+        ),
+        (
+            |spec| {
+                let sets = &mut spec["process"]["capabilities"];
+                *sets = json!({"inheritable": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN"]});
+            },
+            &["capset(", "EPERM", "; what is inheritable has to be in"],
         ),
     ];
     for (change, parts) in cases {

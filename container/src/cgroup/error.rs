@@ -149,6 +149,14 @@ pub enum Error {
         /// What is allowed.
         expected: &'static str,
     },
+    /// What a unified key asks for could not be done.
+    #[error("unified key `{key}`: {source}")]
+    Unified {
+        /// The key.
+        key: Box<str>,
+        /// Why not.
+        source: Box<Error>,
+    },
     /// A unified key that names no control file (in crun's words).
     #[error(
         "unified: the specified key has not the form CONTROLLER.VALUE `{0}`; name a control file of version 2, such as memory.high"
@@ -276,6 +284,7 @@ impl Error {
             | Error::Bpf { source, .. }
             | Error::System { source, .. } => Some(*source),
             Error::Busy { .. } => Some(Errno::EBUSY),
+            Error::Unified { source, .. } => source.errno(),
             _ => None,
         }
     }
@@ -317,7 +326,7 @@ fn hint(errno: Errno) -> &'static str {
             "; run as root, or in a group delegated to you (systemd-run --user --scope -p Delegate=yes)"
         }
         Errno::ENOENT => "; the group is gone, or this kernel has no such control file",
-        Errno::ENODEV => "; the group was removed in the meantime",
+        Errno::ENODEV => "; there is no such device here, or the group was removed in the meantime",
         Errno::EROFS => "; remount the cgroup file system writable, or give the container its own",
         Errno::EINVAL => "; the kernel does not take this value here (a parent may be stricter)",
         Errno::EBUSY => "; the group holds processes or more than the new limit",

@@ -55,19 +55,29 @@ pub(super) fn apply(keys: &Unified, group: &Group) -> Result<()> {
         });
     };
     for (key, text) in keys {
-        // A controller that lives in version 1 on a hybrid host has no files here.
-        if let Some(controller) = controller_of(key)
-            && group.joined(controller)?.version() == Version::V1
-        {
-            return Err(Error::Unsupported {
-                knob: "a unified key of a controller that this host has in v1",
-                version: Version::V1,
-                instead: "use the field of that controller",
-            });
-        }
-        text.lines().try_for_each(|line| dir.write(key, line))?;
+        let written =
+            home(key, group).and_then(|()| text.lines().try_for_each(|line| dir.write(key, line)));
+        written.map_err(|source| Error::Unified {
+            key: key.as_str().into(),
+            source: source.into(),
+        })?;
     }
     Ok(())
+}
+
+/// A controller that lives in version 1 on a hybrid host has no files in version 2.
+fn home(key: &str, group: &Group) -> Result<()> {
+    let Some(controller) = controller_of(key) else {
+        return Ok(());
+    };
+    match group.joined(controller)?.version() {
+        Version::V1 => Err(Error::Unsupported {
+            knob: "a control file of version 2",
+            version: Version::V1,
+            instead: "this host has its controller there: use the field of that controller",
+        }),
+        Version::V2 => Ok(()),
+    }
 }
 
 #[cfg(test)]

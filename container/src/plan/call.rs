@@ -230,10 +230,10 @@ impl fmt::Display for Call {
                 namespaces,
                 into_group,
             } => {
-                let cgroup = if *into_group {
-                    " | CLONE_INTO_CGROUP"
-                } else {
-                    ""
+                let cgroup = match (into_group, namespaces.flags()) {
+                    (false, _) => "",
+                    (true, 0) => "CLONE_INTO_CGROUP",
+                    (true, _) => " | CLONE_INTO_CGROUP",
                 };
                 write!(f, "clone3({namespaces}{cgroup})")
             }

@@ -362,7 +362,12 @@ impl fmt::Display for OciCall {
                 path.to_string_lossy(),
                 text.to_string_lossy()
             ),
-            Self::BecomeUser { uid, gid, .. } => write!(f, "setresuid({uid}), setresgid({gid})"),
+            Self::BecomeUser { uid, gid, groups } => {
+                if let Some(groups) = groups.as_ref().filter(|it| !it.is_empty()) {
+                    write!(f, "setgroups({groups:?}), ")?;
+                }
+                write!(f, "setresgid({gid}), setresuid({uid})")
+            }
             Self::Rlimit {
                 resource,
                 soft,

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use nix::errno::Errno;
+use nix::mount::MsFlags;
 
 use super::call::Call;
 use super::lifecycle::LifeCall;
@@ -28,7 +29,7 @@ pub fn remedy(call: &Call, errno: Errno) -> &'static str {
             "; too many processes: raise `ulimit -u` or the cgroup's pids.max"
         }
         (Call::Oci(OciCall::Scheduler(_)), Errno::EPERM) => {
-            "; it needs CAP_SYS_NICE, and a process scheduler can't be used together with AllowedCPUs"
+            "; it needs CAP_SYS_NICE and in cgroups of version 1 `linux.resources.cpu.realtimeRuntime`, and a process scheduler can't be used together with AllowedCPUs"
         }
         (Call::Oci(OciCall::Mount(mount)), Errno::ENOTDIR | Errno::ELOOP)
             if matches!(
@@ -40,6 +41,9 @@ pub fn remedy(call: &Call, errno: Errno) -> &'static str {
         }
         (Call::WriteProc { .. }, Errno::EPERM) => {
             "; the kernel lets nobody map these users: run as root, or ask `ringside doctor` which setting forbids it"
+        }
+        (Call::WriteProc { .. }, Errno::EINVAL) => {
+            "; each number may be in one range only, and there are 340 ranges at most: mend them"
         }
         (
             Call::Mount {
@@ -80,6 +84,19 @@ fn oci(call: &OciCall, errno: Errno) -> &'static str {
             "; run as root with CAP_SYS_ADMIN over that namespace"
         }
         (OciCall::OpenRoot { .. }, Errno::ENOENT) => "; unpack an image there, or name its root",
+        (OciCall::OpenRoot { .. }, Errno::ENOTDIR) => "; name a directory",
+        (OciCall::SetClocks { .. }, Errno::ERANGE) => {
+            "; no clock goes below 0 or beyond some 146 years: give a smaller offset"
+        }
+        (OciCall::Affinity { .. }, Errno::EINVAL) => {
+            "; none of these processors is one that it may run on: see `process.execCPUAffinity` and `linux.resources.cpu.cpus`"
+        }
+        (OciCall::MakeDevice { .. }, Errno::EEXIST) => {
+            "; something else is there already: remove it from the image, or give another path"
+        }
+        (OciCall::Capabilities { .. }, Errno::EPERM) => {
+            "; what is inheritable has to be in `process.capabilities.bounding` as well"
+        }
         (OciCall::PivotRoot, Errno::EINVAL) => {
             "; a root in an initial RAM disk cannot be pivoted: give --no-pivot"
         }
@@ -92,7 +109,7 @@ fn oci(call: &OciCall, errno: Errno) -> &'static str {
             "; run as root with CAP_MKNOD, and allow the device in `linux.resources.devices`"
         }
         (OciCall::Rlimit { .. }, Errno::EPERM) => {
-            "; raising a hard limit takes CAP_SYS_RESOURCE: ask for no more than `ulimit -H` tells"
+            "; raising a hard limit takes CAP_SYS_RESOURCE, and files end at /proc/sys/fs/nr_open: ask for no more than `ulimit -H` tells"
         }
         (OciCall::Rlimit { .. }, Errno::EINVAL) => "; the soft limit may not be above the hard one",
         (OciCall::BecomeUser { .. }, Errno::EINVAL) => {
@@ -123,6 +140,9 @@ fn oci(call: &OciCall, errno: Errno) -> &'static str {
         (OciCall::MemoryPolicy { .. }, Errno::ENOSYS) => {
             "; this kernel knows no memory nodes: remove it"
         }
+        (OciCall::Scheduler(_), Errno::EINVAL) => {
+            "; the kernel takes not this policy with these values: see man 2 sched_setattr"
+        }
         (OciCall::Scheduler(_) | OciCall::IoPriority { .. }, Errno::EPERM) => {
             "; real time takes CAP_SYS_NICE: choose another policy or class"
         }
@@ -137,7 +157,15 @@ fn oci(call: &OciCall, errno: Errno) -> &'static str {
 }
 
 fn mount_in(what: &MountIn, errno: Errno) -> &'static str {
+    let is_bind = what.flags.contains(MsFlags::MS_BIND);
+    let has_owners = what.detached.as_ref().is_some_and(|it| it.owners.is_some());
     match errno {
+        Errno::ENOENT if is_bind => {
+            "; what it binds is not there: make it, or name another `source`"
+        }
+        Errno::EINVAL if has_owners => {
+            "; its file system cannot show other owners, or each number may be in one range only: mend the maps, or remove them"
+        }
         Errno::ENOENT => "; its source or a directory above its destination is not there: make it",
         Errno::ENODEV => "; this kernel has no such file system: load its module, or remove it",
         Errno::ENOTDIR => "; a file fits on a file only, and a directory on a directory",

@@ -5,7 +5,7 @@
 //! The child looks, because only it sees the container's files; so nothing here allocates.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -41,6 +41,10 @@ pub enum Cause {
     UnknownFormat,
     /// Arguments and environment are larger than the kernel takes.
     TooLarge,
+    /// Neither a file nor a directory: a FIFO, a socket, a device.
+    NotFile,
+    /// Its links, or the interpreters of its interpreters, go on for too long.
+    Circle,
     /// Something else: the errno has to do.
     Other,
 }
@@ -49,7 +53,7 @@ impl Cause {
     /// The cause of this number, as messages carry it.
     pub const fn from_number(number: u8) -> Option<Self> {
         use Cause::*;
-        const ALL: [Cause; 12] = [
+        const ALL: [Cause; 14] = [
             Missing,
             Directory,
             NotExecutable,
@@ -61,6 +65,8 @@ impl Cause {
             MissingLoader,
             UnknownFormat,
             TooLarge,
+            NotFile,
+            Circle,
             Other,
         ];
         if (number as usize) < ALL.len() {
@@ -115,6 +121,7 @@ pub fn diagnose(path: &CStr, errno: Errno) -> Diagnosis {
     let plain = |cause| Diagnosis::new(cause, b"");
     match errno {
         Errno::E2BIG => return plain(Cause::TooLarge),
+        Errno::ELOOP => return plain(Cause::Circle),
         Errno::ENOENT | Errno::EACCES | Errno::ENOEXEC | Errno::EPERM | Errno::ENOTDIR => {}
         _ => return plain(Cause::Other),
     }
@@ -137,6 +144,9 @@ pub fn diagnose(path: &CStr, errno: Errno) -> Diagnosis {
     if kind == SFlag::S_IFDIR {
         return plain(Cause::Directory);
     }
+    if errno == Errno::EACCES && kind != SFlag::S_IFREG {
+        return plain(Cause::NotFile);
+    }
     if errno == Errno::EACCES {
         // `access` says EACCES for a mount with `noexec` as well.
         if fstatvfs(&file).is_ok_and(|it| it.flags().contains(FsFlags::ST_NOEXEC)) {
@@ -146,15 +156,38 @@ pub fn diagnose(path: &CStr, errno: Errno) -> Diagnosis {
             return plain(Cause::NotExecutable);
         }
     }
-    let mut head = [0; 4096];
-    let length = nix::unistd::read(file.as_fd(), &mut head).unwrap_or(0);
-    let found = from_contents(&head[..length], errno);
+    let mut found = look_into(&file, errno);
+    // An interpreter that is there lacks something itself.
+    for _ in 0..INTERPRETERS_MAX {
+        if found.cause != Cause::MissingInterpreter {
+            break;
+        }
+        let Ok(file) = open(found.interpreter(), flags, Mode::empty()) else {
+            break;
+        };
+        match look_into(&file, errno) {
+            Diagnosis {
+                cause: Cause::Other,
+                ..
+            } => break,
+            deeper => found = deeper,
+        }
+    }
     // EACCES with the execute bit set, and no interpreter: a security module's word.
     if errno == Errno::EACCES && found.cause == Cause::Other {
         plain(Cause::NotExecutable)
     } else {
         found
     }
+}
+
+/// How many interpreters the kernel takes one after the other (`fs/exec.c`, `exec_binprm`).
+const INTERPRETERS_MAX: usize = 5;
+
+fn look_into(file: &OwnedFd, errno: Errno) -> Diagnosis {
+    let mut head = [0; 4096];
+    let length = nix::unistd::read(file.as_fd(), &mut head).unwrap_or(0);
+    from_contents(&head[..length], errno)
 }
 
 /// The cause that the first bytes of a file betray.

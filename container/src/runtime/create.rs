@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::executor::{Birth, Runtime};
 use super::plan::{self, Facts};
 use super::state::{self, Directory, Record, Unlocked};
-use super::{Error, bundle, connect_console, foreground, status};
+use super::{Error, NO_SOCKET, NO_TERMINAL, bundle, connect_console, foreground, status};
 use crate::Observer;
 use crate::cgroup::{Group, Layout, Limits, Stats};
 use crate::execute::take_steps;
@@ -137,7 +137,16 @@ pub fn dry_run(what: &Create, waits_for_start: bool) -> Result<Plan, Error> {
 }
 
 /// Tells of capabilities that the program will not have: that is no error, in any runtime.
-fn warn_of_capabilities(process: &crate::spec::Process) {
+pub(super) fn warn_of_capabilities<'a>(names: impl IntoIterator<Item = &'a String>) {
+    let is_unknown = |name: &&String| crate::spec::capability_number(name).is_none();
+    let unknown: BTreeSet<_> = names.into_iter().filter(is_unknown).collect();
+    if !unknown.is_empty() {
+        eprintln!("warning: ignoring unknown or unavailable capabilities: {unknown:?}");
+    }
+}
+
+/// The same of those in the sets of a configuration, and of ambient ones that cannot be.
+fn warn_of_sets(process: &crate::spec::Process) {
     let Some(sets) = &process.capabilities else {
         return;
     };
@@ -148,14 +157,7 @@ fn warn_of_capabilities(process: &crate::spec::Process) {
         &sets.permitted,
         &sets.ambient,
     ];
-    let unknown: BTreeSet<_> = kinds
-        .into_iter()
-        .flatten()
-        .filter(|name| crate::spec::capability_number(name).is_none())
-        .collect();
-    if !unknown.is_empty() {
-        eprintln!("warning: ignoring unknown or unavailable capabilities: {unknown:?}");
-    }
+    warn_of_capabilities(kinds.into_iter().flatten());
     for name in &sets.ambient {
         if !sets.inheritable.contains(name) || !sets.permitted.contains(name) {
             eprintln!(
@@ -188,13 +190,14 @@ struct Prepared {
 impl Prepared {
     fn new(what: &Create, waits_for_start: bool) -> Result<Self, Error> {
         state::check_id(&what.id)?;
-        let absolute = |path: &Path| {
-            fs::canonicalize(path).map_err(|source| Error::File {
+        let absolute = |what: &str, path: &Path| {
+            fs::canonicalize(path).map_err(|source| Error::At {
+                what: format!("find {what}"),
                 path: path.into(),
                 source,
             })
         };
-        let bundle = absolute(&what.bundle)?;
+        let bundle = absolute("the bundle (`--bundle`)", &what.bundle)?;
         let config = what
             .config
             .clone()
@@ -208,13 +211,13 @@ impl Prepared {
         spec.count_zero_pids();
         warn_of_label(&spec);
         if let Some(process) = &mut spec.process {
-            warn_of_capabilities(process);
+            warn_of_sets(process);
             if what.listen_fds > 0 {
                 let sockets = format!("LISTEN_FDS={}", what.listen_fds);
                 process.env.extend([sockets, "LISTEN_PID=1".to_owned()]);
             }
         }
-        let rootfs = absolute(&bundle::root(&spec, &bundle))?;
+        let rootfs = absolute("the root (`root.path`)", &bundle::root(&spec, &bundle))?;
         bundle::limits::warn(&spec.linux.resources);
         let limits: Limits = bundle::limits::limits(&spec.linux.resources)?;
         let layout = Layout::detect()?;
@@ -300,13 +303,9 @@ impl Prepared {
             return Ok(given);
         };
         match (&what.console_socket, given) {
-            (Some(_), _) if !process.terminal => Err(Error::Usage(
-                "cannot use console socket if runc will not detach or allocate tty",
-            )),
+            (Some(_), _) if !process.terminal => Err(Error::Usage(NO_TERMINAL)),
             (Some(path), _) => connect_console(path).map(Some),
-            (None, None) if process.terminal => Err(Error::Usage(
-                "cannot allocate tty if runc will detach without setting console socket",
-            )),
+            (None, None) if process.terminal => Err(Error::Usage(NO_SOCKET)),
             (None, given) => Ok(given),
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use super::bundle::limit_fields;
 use super::hooks;
 use crate::plan::step::Step;
 use crate::{cgroup, spec};
@@ -67,6 +68,33 @@ pub enum Error {
         /// The whole reason.
         source: crate::NotExecuted,
     },
+    /// A file that an option names is wrong.
+    #[error("{}: {source}", path.display())]
+    Given {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; fields count from its top.
+        source: spec::Error,
+    },
+    /// A limit that no kernel takes, from a file or an option.
+    #[error("cannot limit the container: {0}")]
+    Limit(#[source] spec::Error),
+    /// A limit that this host refuses.
+    #[error("cannot limit the container (`{field}`): {source}")]
+    Limited {
+        /// The field of a configuration that it is.
+        field: String,
+        /// Why.
+        source: cgroup::Error,
+    },
+    /// A rootless container that was given no cgroup.
+    #[error(
+        "cannot {what}: the container has no cgroup of its own; run it as root, or in a group delegated to you: systemd-run --user --scope -p Delegate=yes COMMAND"
+    )]
+    NoGroup {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A cgroup did not do what it should.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
@@ -74,7 +102,7 @@ pub enum Error {
     #[error(transparent)]
     Hook(#[from] hooks::Error),
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), reason(source))]
     File {
         /// Which.
         path: PathBuf,
@@ -82,7 +110,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A step failed at a file.
-    #[error("runtime cannot {what}: {}: {source}", path.display())]
+    #[error("runtime cannot {what}: {}: {}", path.display(), reason(source))]
     At {
         /// What the step does.
         what: String,
@@ -109,8 +137,8 @@ pub enum Error {
     },
     /// Nobody decides about the calls that a filter asks about.
     #[error(
-        "failed to connect with seccomp agent at {} (`linux.seccomp.listenerPath`): {source}; start it first",
-        path.display()
+        "failed to connect with seccomp agent at {} (`linux.seccomp.listenerPath`): {}; start it first",
+        path.display(), named(source)
     )]
     NoAgent {
         /// The socket.
@@ -155,10 +183,12 @@ impl Error {
                     crate::NotExecuted::Directory { .. }
                     | crate::NotExecuted::NotExecutable { .. }
                     | crate::NotExecuted::NoExecMount { .. }
+                    | crate::NotExecuted::NotFile { .. }
                     | crate::NotExecuted::ForbiddenInterpreter { .. } => "permission denied",
                     crate::NotExecuted::OtherMachine { .. }
                     | crate::NotExecuted::UnknownFormat { .. } => "exec format error",
                     crate::NotExecuted::TooLarge { .. } => "argument list too long",
+                    crate::NotExecuted::Circle { .. } => "too many levels of symbolic links",
                     _ => "no such file or directory",
                 },
                 source,
@@ -193,7 +223,10 @@ impl Error {
     pub(crate) fn at(self, step: &Step) -> Self {
         match self {
             Self::Cgroup(source) => Self::Step(crate::Error::Cgroup {
-                what: step.told(),
+                what: match limit_fields::refused(&source) {
+                    Some(field) => format!("{} (`{field}`)", step.what),
+                    None => step.told(),
+                },
                 source,
             }),
             Self::File { path, source } => Self::At {
@@ -208,6 +241,33 @@ impl Error {
     pub(crate) fn system(call: &'static str) -> impl FnOnce(Errno) -> Self {
         move |errno| Self::System { call, errno }
     }
+}
+
+/// Why a file could not be read or written, by the kernel's name, and what the reader can do.
+fn reason(error: &std::io::Error) -> String {
+    let remedy = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT) => "; it is not there: check the path, or make it",
+        Some(Errno::ENOTDIR) => "; what should be a directory there is none",
+        Some(Errno::EISDIR) => "; name a file, not a directory",
+        Some(Errno::EACCES | Errno::EPERM) => {
+            "; this user may not: run as root, or name another place"
+        }
+        Some(Errno::ENOSPC | Errno::EDQUOT) => {
+            "; the file system is full: make room, or name another place"
+        }
+        Some(Errno::EROFS) => "; the file system is read-only: name another place",
+        Some(Errno::ENAMETOOLONG) => "; choose a shorter name",
+        Some(Errno::ECONNREFUSED) => "; nobody listens there: start who should",
+        Some(Errno::ELOOP) => "; its links lead in a circle: mend them",
+        _ => "",
+    };
+    format!("{}{remedy}", named(error))
+}
+
+/// An error of the kernel's by its name, such as `ENOENT: No such file or directory`.
+fn named(error: &std::io::Error) -> String {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    errno.map_or_else(|| error.to_string(), |errno| errno.to_string())
 }
 
 /// Names the first character that an ID may not have.

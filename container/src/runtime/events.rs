@@ -59,7 +59,7 @@ pub fn watch(
     if container.status == Status::Stopped {
         return Err(Error::NotRunning);
     }
-    let group = status::group(&container.record)?;
+    let group = status::own_group(&container.record, "tell what it uses")?;
     // Without the controller there is nothing to hear of, and the reports are all.
     let mut memory = group.oom_events().ok();
     let mut due = Instant::now() + interval;

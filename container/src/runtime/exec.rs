@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::create::warn_of_capabilities;
 use super::executor::{Birth, Runtime};
 use super::init::group_name;
 use super::state::{Directory, Record};
-use super::{Error, connect_console, foreground, plan};
+use super::{Error, NO_SOCKET, NO_TERMINAL, connect_console, foreground, plan};
 use crate::Observer;
 use crate::cgroup::{Group, Layout, Version};
 use crate::execute::take_steps;
 use crate::plan::Plan;
 use crate::process::status::ExitStatus;
 use crate::process::streams::Streams;
-use crate::spec::{Process, Spec};
+use crate::spec::{self, Process, Spec};
 use crate::start::reap;
 use crate::sys::Cloned;
 
@@ -72,6 +73,7 @@ struct Prepared {
     layout: Layout,
     group: Group,
     plan: Plan,
+    has_terminal: bool,
     /// Held so that nobody removes the container meanwhile; but whoever waits for `resume` may not keep it
     /// waiting.
     _directory: Option<Directory>,
@@ -105,8 +107,13 @@ impl Prepared {
             sub_group(&what.sub_groups, &record, &layout)?
         };
         let is_born_in_group = group.directory_fd().is_some();
-        let plan = plan::exec(&process, &spec, what, is_born_in_group)?;
+        let plan = plan::exec(&process, &spec, what, is_born_in_group);
+        let plan = plan.map_err(|error| match (error, &what.process) {
+            (Error::Spec(error), Some(path)) => of_file(path, error),
+            (error, _) => error,
+        })?;
         Ok(Self {
+            has_terminal: process.terminal,
             record,
             target,
             spec,
@@ -185,6 +192,12 @@ fn attempt(
     observer: &mut dyn Observer,
 ) -> Result<Cloned, Error> {
     let it = Prepared::new(what, of_init)?;
+    if it.has_terminal && console.is_none() {
+        return Err(Error::Usage(NO_SOCKET));
+    }
+    if !it.has_terminal && what.console_socket.is_some() {
+        return Err(Error::Usage(NO_TERMINAL));
+    }
     let mut runtime = Runtime {
         spec: Some(&it.spec),
         layout: Some(&it.layout),
@@ -273,15 +286,26 @@ fn sub_group(names: &[String], record: &Record, layout: &Layout) -> Result<Group
     Ok(Group::from_paths(layout, &paths, layout.controllers())?)
 }
 
+/// An error about a process, in the file that it is in.
+fn of_file(path: &Path, error: spec::Error) -> Error {
+    Error::Given {
+        path: path.into(),
+        source: error.below("process"),
+    }
+}
+
 fn the_process(what: &Exec, spec: &Spec) -> Result<Process, Error> {
     if let Some(path) = &what.process {
-        let bytes = fs::read(path).map_err(|source| Error::File {
+        let bytes = fs::read(path).map_err(|source| Error::At {
+            what: "read the process (`--process`)".into(),
             path: path.clone(),
             source,
         })?;
-        let process = Process::parse(&bytes)?;
-        process.validate("process")?;
-        return Ok(process);
+        let process = Process::parse(&bytes).and_then(|process| {
+            process.validate("process")?;
+            Ok(process)
+        });
+        return process.map_err(|error| of_file(path, error));
     }
     let mut process = spec.process.clone().unwrap_or_default();
     process.args.clone_from(&what.args);
@@ -305,6 +329,7 @@ fn the_process(what: &Exec, spec: &Spec) -> Result<Process, Error> {
     }
     process.user.additional_gids.extend(&what.additional_gids);
     if !what.capabilities.is_empty() {
+        warn_of_capabilities(&what.capabilities);
         let sets = process.capabilities.get_or_insert_default();
         let is_inherited = |it: &&String| sets.inheritable.contains(it);
         let ambient = what.capabilities.iter().filter(is_inherited).cloned();

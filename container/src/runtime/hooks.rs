@@ -2,13 +2,14 @@
 //! (`config.md`, "POSIX-platform Hooks").
 
 use std::ffi::{CString, OsStr};
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
@@ -17,12 +18,14 @@ use crate::sys;
 
 /// A hook that failed, in the words that callers look for.
 #[derive(Debug, thiserror::Error)]
-#[error("error running {kind} hook #{number}: {why}")]
+#[error("error running {kind} hook #{number}: hook {path} (`hooks.{kind}[{number}]`) {why}")]
 pub struct Error {
     /// Its kind, as the configuration names it.
     pub kind: &'static str,
     /// Its place among those of its kind, from 0.
     pub number: usize,
+    /// Its program.
+    pub path: String,
     /// How it failed.
     #[source]
     pub why: Why,
@@ -33,31 +36,35 @@ pub struct Error {
 #[non_exhaustive]
 pub enum Why {
     /// It could not be run.
-    #[error("hook {path}: {source}")]
+    #[error("cannot be run: {errno}{}", remedy(*errno))]
     Run {
-        /// Its program.
-        path: String,
-        /// Why.
-        source: std::io::Error,
+        /// The kernel's reason.
+        errno: Errno,
     },
     /// It did not succeed.
-    #[error("hook {path} failed: {}{output}", ended(*.status))]
+    #[error("failed: {}{output}", ended(*.status))]
     Failed {
-        /// Its program.
-        path: String,
         /// How it ended.
         status: std::process::ExitStatus,
         /// What it wrote on standard error, after `; `.
         output: String,
     },
     /// It took too long and was killed.
-    #[error("hook {path} did not end within {seconds} s")]
+    #[error("did not end within {seconds} s; give it more `timeout`, or look what it waits for")]
     TimedOut {
-        /// Its program.
-        path: String,
         /// Its limit.
         seconds: i64,
     },
+}
+
+/// What the reader can do about a hook that cannot be run.
+fn remedy(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT => "; it or its interpreter is not there: mend its path, or install it",
+        Errno::EACCES => "; it may not be executed: `chmod +x` it, or name a program",
+        Errno::ENOEXEC => "; begin it with a line such as `#!/bin/sh`",
+        _ => "",
+    }
 }
 
 /// Runs hooks, one after the other, up to the first that fails. One without an environment of its own
@@ -72,24 +79,33 @@ pub fn run(
     inherited: Option<&[CString]>,
 ) -> Result<(), Error> {
     hooks.iter().enumerate().try_for_each(|(number, hook)| {
-        run_one(hook, state, inherited).map_err(|why| Error { kind, number, why })
+        run_one(hook, state, inherited).map_err(|why| failure(kind, number, hook, why))
     })
 }
 
 /// Runs every hook, whichever fail, as the hooks of a start and an end that have been (`runtime.md`,
 /// "Lifecycle": "the remaining hooks and lifecycle continue as if the hook had succeeded").
 pub fn run_all(kind: &'static str, hooks: &[Hook], state: &[u8]) -> Vec<Error> {
-    let failure = |(number, hook)| {
+    let failed = |(number, hook)| {
         let why = run_one(hook, state, None).err()?;
-        Some(Error { kind, number, why })
+        Some(failure(kind, number, hook, why))
     };
-    hooks.iter().enumerate().filter_map(failure).collect()
+    hooks.iter().enumerate().filter_map(failed).collect()
+}
+
+fn failure(kind: &'static str, number: usize, hook: &Hook, why: Why) -> Error {
+    let path = hook.path.clone();
+    Error {
+        kind,
+        number,
+        path,
+        why,
+    }
 }
 
 fn run_one(hook: &Hook, state: &[u8], inherited: Option<&[CString]>) -> Result<(), Why> {
-    let failed = |source| Why::Run {
-        path: hook.path.clone(),
-        source,
+    let failed = |error: std::io::Error| Why::Run {
+        errno: super::executor::errno_of(&error),
     };
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
@@ -112,31 +128,27 @@ fn run_one(hook: &Hook, state: &[u8], inherited: Option<&[CString]>) -> Result<(
         (None, None) => {}
     }
     let error = tempfile_like().map_err(failed)?;
+    // No pipe: a hook that does not read it would keep us waiting, however long it may take.
+    let mut input = tempfile_like().map_err(failed)?;
+    input.write_all(state).map_err(failed)?;
+    input.rewind().map_err(failed)?;
     command
-        .stdin(Stdio::piped())
+        .stdin(input)
         .stdout(Stdio::null())
         .stderr(error.try_clone().map_err(failed)?);
     let mut child = command.spawn().map_err(failed)?;
-    if let Some(mut input) = child.stdin.take() {
-        // A hook that does not read its state is none the worse for it.
-        let _ = input.write_all(state);
-    }
     if let Some(seconds) = hook.timeout
         && !ends_within(&child, seconds)
     {
         let _ = child.kill();
         let _ = child.wait();
-        return Err(Why::TimedOut {
-            path: hook.path.clone(),
-            seconds,
-        });
+        return Err(Why::TimedOut { seconds });
     }
     let status = child.wait().map_err(failed)?;
     if status.success() {
         return Ok(());
     }
     Err(Why::Failed {
-        path: hook.path.clone(),
         status,
         output: written(error),
     })
@@ -155,14 +167,13 @@ fn ended(status: std::process::ExitStatus) -> String {
     format!("signal: {}{dumped}", sys::describe_signal(signal))
 }
 
-/// A file without a name, for what a hook says.
+/// A file without a name, for what a hook is told and says.
 fn tempfile_like() -> std::io::Result<std::fs::File> {
     let fd = nix::sys::memfd::memfd_create(c"hook", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
     Ok(fd.into())
 }
 
 fn written(mut file: std::fs::File) -> String {
-    use std::io::{Read, Seek};
     let mut text = String::new();
     let _ = file.rewind();
     let _ = file.take(4096).read_to_string(&mut text);

@@ -143,8 +143,10 @@ impl HostBundle {
 /// Writes limits into a configuration, in the words of this host's cgroups.
 ///
 /// # Errors
-/// When the host's cgroups cannot be looked at.
+/// A limit that no kernel takes, or when the host's cgroups cannot be looked at.
 pub fn limit(spec: &mut Value, limits: &Limits) -> Result<(), Error> {
+    let checked = limits.validate().map_err(crate::plan::Error::from);
+    checked.map_err(crate::Error::from)?;
     let resources = &mut spec["linux"]["resources"];
     if let Some(weight) = limits.cpu_weight {
         let layout = Layout::detect()?;

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::Error;
+use super::members;
 use super::state::{Directory, Status};
 use super::status::{group, is_frozen, refuse, resume, state};
 use crate::spec::{NamespaceKind, Spec};
@@ -64,6 +65,9 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<(), Error> 
     let pids = spec.namespace(NamespaceKind::Pid);
     let has_init = pids.is_some_and(|it| it.path.is_empty());
     if all || (!has_init && signal == libc::SIGKILL) {
+        if record.cgroup_paths.is_empty() && init.is_some() {
+            return members::signal(&record, signal);
+        }
         let group = group(&record)?;
         if signal == libc::SIGKILL {
             return Ok(group.kill()?);

@@ -20,6 +20,7 @@ pub mod inspect;
 mod interfaces;
 mod join;
 pub mod kill;
+mod members;
 mod netlink;
 mod notify;
 mod own_binary;
@@ -55,10 +56,16 @@ pub fn own_descriptor(fd: RawFd) -> OwnedFd {
     crate::sys::own(fd)
 }
 
+/// A terminal that nobody would have; in runc's words.
+const NO_SOCKET: &str = "cannot allocate tty if runc will detach without setting console socket";
+/// The opposite.
+const NO_TERMINAL: &str = "cannot use console socket if runc will not detach or allocate tty";
+
 /// Connects to the socket that a terminal is to be sent to.
 fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
     let socket = UnixStream::connect(path).map(OwnedFd::from);
-    socket.map_err(|source| Error::File {
+    socket.map_err(|source| Error::At {
+        what: "connect to where its terminal goes (`--console-socket`)".into(),
         path: path.into(),
         source,
     })

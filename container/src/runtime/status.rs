@@ -2,10 +2,12 @@
 //! `update`.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::Error;
-use super::bundle::limits;
+use super::bundle::{limit_fields, limits};
+use super::members;
 use super::state::{self, Directory, Record, Status};
 use crate::cgroup::{self, FreezerState, Group, Layout, Limit, Stats, systemd};
 use crate::spec::Resources;
@@ -27,6 +29,14 @@ pub(super) fn group(record: &Record) -> Result<Group, Error> {
         &record.cgroup_paths,
         layout.controllers(),
     )?)
+}
+
+/// The same for what takes one: a rootless container may have none.
+pub(super) fn own_group(record: &Record, what: &'static str) -> Result<Group, Error> {
+    if record.cgroup_paths.is_empty() {
+        return Err(Error::NoGroup { what });
+    }
+    group(record)
 }
 
 /// Whether a cgroup stands still.
@@ -59,7 +69,7 @@ fn look(path: &Path, id: &str) -> Result<Container, Error> {
         }),
         Err(_) if !path.is_dir() => Err(Error::NotFound(id.into())),
         // Its maker is at work, or was killed before it could write anything down.
-        Err(Error::File { .. }) => Ok(Container {
+        Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Container {
             record: Record {
                 id: id.into(),
                 ..Record::default()
@@ -110,6 +120,9 @@ pub fn list(root: &Path) -> Result<Vec<Container>, Error> {
 /// [`Error::NotFound`], or a cgroup that cannot be read.
 pub fn processes(root: &Path, id: &str) -> Result<Vec<i32>, Error> {
     let container = state(root, id)?;
+    if container.record.cgroup_paths.is_empty() {
+        return Ok(members::processes(&container.record));
+    }
     Ok(group(&container.record)?.processes()?)
 }
 
@@ -122,7 +135,7 @@ pub fn stats(root: &Path, id: &str) -> Result<Stats, Error> {
     if container.status == Status::Stopped {
         return Err(Error::NotRunning);
     }
-    Ok(group(&container.record)?.stats()?)
+    Ok(own_group(&container.record, "tell what it uses")?.stats()?)
 }
 
 /// Changes a container's share and its limits; what is not given stays.
@@ -145,7 +158,7 @@ pub fn pause(root: &Path, id: &str) -> Result<(), Error> {
     let record = directory.load()?;
     match status(&directory.path, &record) {
         Status::Running | Status::Created => {
-            let group = group(&record)?;
+            let group = own_group(&record, "pause it")?;
             group.freeze()?;
             // Who has been killed and stands still would never die of it (version 1).
             if state::is_killed(record.pid) {
@@ -206,7 +219,7 @@ pub fn update(root: &Path, id: &str, resources: &Resources) -> Result<(), Error>
         return Err(Error::NotRunning);
     }
     limits::warn(resources);
-    let group = group(&record)?;
+    let group = own_group(&record, "limit it")?;
     let mut resources = resources.clone();
     // A bound on memory and swap together is one beside the bound on memory that holds already.
     if let Some(memory) = &mut resources.memory
@@ -219,12 +232,17 @@ pub fn update(root: &Path, id: &str, resources: &Resources) -> Result<(), Error>
             None => None,
         };
     }
-    let limits = limits::limits(&resources)?;
+    let limits = limits::limits(&resources).map_err(Error::Limit)?;
     if let Some(unit) = &record.scope {
         let version = systemd::version(&Layout::detect()?);
         let manager = systemd::Manager::connect(systemd::is_user());
         let told = manager.and_then(|mut manager| manager.update(unit, &limits, version));
         told.map_err(cgroup::Error::from)?;
     }
-    Ok(group.apply(&limits)?)
+    group
+        .apply(&limits)
+        .map_err(|source| match limit_fields::refused(&source) {
+            Some(field) => Error::Limited { field, source },
+            None => source.into(),
+        })
 }

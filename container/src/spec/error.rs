@@ -21,9 +21,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// A field is not of the type that it should be, or the file is not JSON.
-    #[error("`{field}`: {source}")]
+    #[error("{}{source}", place(field))]
     Json {
-        /// Its path in the file.
+        /// Its path in the file; `.` or `?` for the file as a whole.
         field: String,
         /// What was expected, and where it stands.
         source: serde_json::Error,
@@ -65,6 +65,20 @@ impl Error {
         }
     }
 
+    /// The same in a file that holds only what is below `parent`.
+    pub(crate) fn below(mut self, parent: &str) -> Self {
+        if let Self::Json { field, .. }
+        | Self::Field { field, .. }
+        | Self::Refused { field, .. }
+        | Self::Missing { field, .. } = &mut self
+            && let Some(rest) = field.strip_prefix(parent)
+            && let Some(rest) = rest.strip_prefix('.')
+        {
+            *field = rest.to_owned();
+        }
+        self
+    }
+
     /// The path of the field that is wrong; none when the file itself is.
     pub fn field_path(&self) -> Option<&str> {
         match self {
@@ -74,6 +88,14 @@ impl Error {
             | Self::Missing { field, .. } => Some(field),
             Self::Read { .. } | Self::TooLarge { .. } => None,
         }
+    }
+}
+
+/// A field at the head of a message; nothing for the whole file.
+fn place(field: &str) -> String {
+    match field {
+        "." | "?" => String::new(),
+        field => format!("`{field}`: "),
     }
 }
 

@@ -65,8 +65,24 @@ fn each_impossible_field_is_named_by_its_path() {
         ("/process/args", json!([]), "process.args"),
         ("/process/args/0", json!("a\0"), "process.args[0]"),
         ("/process/args/0", json!(7), "process.args[0]"),
+        ("/process/args/0", json!(""), "process.args[0]"),
         ("/process/oomScoreAdj", json!(1001), "process.oomScoreAdj"),
         ("/process/user", json!({"uid": -1}), "process.user.uid"),
+        (
+            "/process/user",
+            json!({"uid": u32::MAX}),
+            "process.user.uid",
+        ),
+        (
+            "/process/user",
+            json!({"gid": u32::MAX}),
+            "process.user.gid",
+        ),
+        (
+            "/process/user",
+            json!({"additionalGids": [5, u32::MAX]}),
+            "process.user.additionalGids[1]",
+        ),
         (
             "/process/user",
             json!({"umask": 4096}),
@@ -96,6 +112,16 @@ fn each_impossible_field_is_named_by_its_path() {
             "mounts[0].options[1]",
         ),
         ("/mounts/0/options", json!("ro"), "mounts[0].options"),
+        (
+            "/mounts/0",
+            json!({"destination": "/a", "source": "/b"}),
+            "mounts[0].type",
+        ),
+        (
+            "/mounts/0/uidMappings",
+            json!([{"containerID": 0, "hostID": 1, "size": 1}]),
+            "mounts[0].gidMappings",
+        ),
         (
             "/hooks/poststop/0/path",
             json!("true"),

@@ -10,10 +10,10 @@ use crate::{SECRET, Treasure, grant, host};
 
 const FOREVER: &str = "while :; do sleep 0.05; done";
 
-/// The runtime, started by a shell that leaves it a directory of the host's as descriptor 7.
+/// The runtime, started by a shell that leaves it a directory of the host's as descriptor 7, and others before.
 fn with_directory(bundle: &Bundle, treasure: &Treasure, arguments: &[&str]) -> (String, String) {
     let mut command = Command::new("sh");
-    let script = "exec 7< \"$1\"; shift; exec \"$@\"";
+    let script = "exec 3< /dev/null 4<&3 5<&3 6<&3 7< \"$1\"; shift; exec \"$@\"";
     command.args(["-c", script, "sh"]).arg(treasure.path());
     let runtime = bundle.command();
     command.arg(runtime.get_program()).args(runtime.get_args());

@@ -134,7 +134,10 @@ fn exec_goes_to_its_processors_and_to_the_containers_personality() {
     let error = bundle
         .oci(&["exec", "--process", "odd.json", "ID"])
         .failed();
-    assert!(error.contains("`process.execCPUAffinity.final`"), "{error}");
+    assert!(
+        error.contains("odd.json: `execCPUAffinity.final`"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -67,6 +67,12 @@ pub fn parse(
         let argument = &arguments[index];
         index += 1;
         if argument == "--" {
+            // Nothing is an option from here on.
+            let rest = arguments.len() - index;
+            let rest = rest.min(last - parsed.positional.len());
+            let names = &arguments[index..index + rest];
+            parsed.positional.extend_from_slice(names);
+            index += rest;
             break;
         }
         let Some(option) = argument
@@ -274,4 +280,26 @@ fn append(path: &std::path::Path, line: &str) {
         .append(true)
         .open(path);
     let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str, last: usize) -> (Vec<String>, usize) {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let (parsed, used) = parse(&words, &[("force", &["f"], false)], last).unwrap();
+        (parsed.positional, used)
+    }
+
+    #[test]
+    fn after_two_dashes_nothing_is_an_option() {
+        assert_eq!(
+            parsed("-f -- -f b", usize::MAX),
+            (vec!["-f".into(), "b".into()], 4)
+        );
+        assert_eq!(parsed("-- c ls -l", 1), (vec!["c".into()], 2));
+        assert_eq!(parsed("c -- ls", 1), (vec!["c".into()], 1));
+        assert_eq!(parsed("--", 1), (vec![], 1));
+    }
 }

@@ -3,7 +3,7 @@
 //! host.
 
 pub mod label;
-mod limit_fields;
+pub mod limit_fields;
 pub mod limits;
 mod mounts;
 pub mod process;

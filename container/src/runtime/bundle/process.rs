@@ -258,7 +258,6 @@ fn scheduler_settings(scheduler: &Scheduler) -> Result<SchedulerSettings, Error>
         "SCHED_FIFO" => 1,
         "SCHED_RR" => 2,
         "SCHED_BATCH" => 3,
-        "SCHED_ISO" => 4,
         "SCHED_IDLE" => 5,
         "SCHED_DEADLINE" => 6,
         other => {
@@ -282,6 +281,15 @@ fn scheduler_settings(scheduler: &Scheduler) -> Result<SchedulerSettings, Error>
             ));
         }
     }
+    let is_real_time = matches!(policy, 1 | 2);
+    if is_real_time != (scheduler.priority > 0) {
+        let why = "SCHED_FIFO and SCHED_RR have a priority of 1 to 99, and no other has one";
+        return Err(Error::field(
+            "process.scheduler.priority",
+            scheduler.priority,
+            why,
+        ));
+    }
     let mut flags = 0;
     for (index, flag) in scheduler.flags.iter().enumerate() {
         flags |= match flag.as_str() {
@@ -301,6 +309,7 @@ fn scheduler_settings(scheduler: &Scheduler) -> Result<SchedulerSettings, Error>
             }
         };
     }
+    deadlines(scheduler)?;
     Ok(SchedulerSettings {
         policy,
         flags,
@@ -310,6 +319,32 @@ fn scheduler_settings(scheduler: &Scheduler) -> Result<SchedulerSettings, Error>
         deadline: scheduler.deadline,
         period: scheduler.period,
     })
+}
+
+/// The times of `SCHED_DEADLINE` (`man 7 sched`).
+fn deadlines(scheduler: &Scheduler) -> Result<(), Error> {
+    let Scheduler {
+        runtime,
+        deadline,
+        period,
+        ..
+    } = *scheduler;
+    if scheduler.policy != "SCHED_DEADLINE" {
+        return Ok(());
+    }
+    let fail = |name: &str, time: u64, why| {
+        Err(Error::field(format!("process.scheduler.{name}"), time, why))
+    };
+    if runtime < 1024 {
+        return fail("runtime", runtime, "give 1024 ns or more");
+    }
+    if deadline < runtime {
+        return fail("deadline", deadline, "give no less than `runtime`");
+    }
+    if period != 0 && period < deadline {
+        return fail("period", period, "give no less than `deadline`");
+    }
+    Ok(())
 }
 
 /// The processors of a list such as `0-3,7`.

@@ -162,7 +162,10 @@ fn impossible() -> Vec<(&'static str, Vec<Value>)> {
         ("/process/ioPriority/priority", numbers(0, 7)),
         ("/process/scheduler/policy", word()),
         ("/process/scheduler/nice", numbers(-20, 19)),
-        ("/process/scheduler/priority", numbers(0, 99)),
+        (
+            "/process/scheduler/priority",
+            vec![json!(-1), json!(100), json!(5)],
+        ),
         ("/process/scheduler/flags/0", word()),
         (
             "/process/execCPUAffinity/initial",
@@ -371,6 +374,40 @@ fn every_value_that_no_kernel_takes_is_named_by_its_path() {
             *spoilt.pointer_mut(pointer).expect(pointer) = value;
             is_named(&spoilt, pointer);
         }
+    }
+}
+
+#[test]
+fn a_policy_has_the_values_that_it_takes() {
+    let with = |scheduler: Value| {
+        let mut value = everything();
+        value["process"]["scheduler"] = scheduler;
+        value
+    };
+    for good in [
+        json!({"policy": "SCHED_FIFO", "priority": 1}),
+        json!({"policy": "SCHED_RR", "priority": 99}),
+        json!({"policy": "SCHED_DEADLINE", "runtime": 2000, "deadline": 3000}),
+        json!({"policy": "SCHED_DEADLINE", "runtime": 2000, "deadline": 2000, "period": 2000}),
+    ] {
+        check(&with(good)).unwrap();
+    }
+    for (bad, name) in [
+        (json!({"policy": "SCHED_FIFO", "priority": 0}), "priority"),
+        (
+            json!({"policy": "SCHED_DEADLINE", "runtime": 9, "deadline": 3000}),
+            "runtime",
+        ),
+        (
+            json!({"policy": "SCHED_DEADLINE", "runtime": 2000, "deadline": 1999}),
+            "deadline",
+        ),
+        (
+            json!({"policy": "SCHED_DEADLINE", "runtime": 2000, "deadline": 3000, "period": 2999}),
+            "period",
+        ),
+    ] {
+        is_named(&with(bad), &format!("/process/scheduler/{name}"));
     }
 }
 

@@ -53,12 +53,17 @@ fn bind_in(root: BorrowedFd<'_>, what: &MountIn, tree: BorrowedFd<'_>) -> Result
         Err(Errno::EPERM) => change(tree, what, attributes(what, Others::Stay))?,
         other => other?,
     }
-    let make = if kind(tree)? == SFlag::S_IFDIR {
+    let is_directory = kind(tree)? == SFlag::S_IFDIR;
+    let make = if is_directory {
         Make::Directory
     } else {
         Make::File
     };
     let target = resolve(root, &what.target, make)?;
+    // Kernels differ in how they refuse it (EINVAL since Linux 6.17).
+    if (kind(target.as_fd())? == SFlag::S_IFDIR) != is_directory {
+        return Err(Errno::ENOTDIR);
+    }
     let is_proc = is_proc(tree)? && fstat(tree)?.st_ino == PROC_ROOT_INODE;
     check_proc(root, target.as_fd(), is_proc)?;
     sys::attach_tree(tree, target.as_fd())

@@ -26,6 +26,24 @@ impl Mount {
                 why: "a bind mount needs something to bind",
             });
         }
+        let asks_no_type = |it: &String| it == "remount";
+        if self.kind.is_empty() && !self.is_bind() && !self.options.iter().any(asks_no_type) {
+            return Err(Error::Missing {
+                field: format!("{at}.type"),
+                why: "name a file system, or give the option `bind`",
+            });
+        }
+        if self.uid_mappings.is_empty() != self.gid_mappings.is_empty() {
+            let lacks = if self.uid_mappings.is_empty() {
+                "uidMappings"
+            } else {
+                "gidMappings"
+            };
+            return Err(Error::Missing {
+                field: format!("{at}.{lacks}"),
+                why: "users and groups are mapped together or not at all",
+            });
+        }
         // `..` at the top is the top; the container's links are followed inside its root.
         if Path::new(&self.destination).components().count() == 1 && self.destination == "/" {
             return Err(Error::field(

@@ -2,7 +2,7 @@
 
 use super::{absolute, no_nul};
 use crate::runtime::bundle::process::processors;
-use crate::spec::{Error, Process};
+use crate::spec::{Error, Process, User};
 
 impl Process {
     /// Checks a process; `at` is its path in the file.
@@ -18,11 +18,19 @@ impl Process {
                 why: "args must not be empty; name a program to run",
             });
         }
+        if self.args.iter().take(1).any(String::is_empty) {
+            return Err(Error::field(
+                field("args[0]"),
+                "",
+                "executable file not found in $PATH; name a program to run",
+            ));
+        }
         for (name, list) in [("args", &self.args), ("env", &self.env)] {
             for (index, value) in list.iter().enumerate() {
                 no_nul(&format!("{at}.{name}[{index}]"), value)?;
             }
         }
+        nobody(&field("user"), &self.user)?;
         let adjustment = self.oom_score_adj.unwrap_or(0);
         if !(-1000..=1000).contains(&adjustment) {
             return Err(Error::field(
@@ -73,4 +81,19 @@ impl Process {
         }
         Ok(())
     }
+}
+
+/// Refuses the number that the kernel takes for "leave it as it is" (`man 2 setresuid`): whoever asked for it
+/// would stay root.
+fn nobody(at: &str, user: &User) -> Result<(), Error> {
+    let more = user.additional_gids.iter().enumerate();
+    let more = more.map(|(index, gid)| (format!("additionalGids[{index}]"), *gid));
+    let own = [("uid".to_owned(), user.uid), ("gid".to_owned(), user.gid)];
+    for (name, number) in own.into_iter().chain(more) {
+        if number == u32::MAX {
+            let why = "the kernel takes it for no change; give 0 to 4294967294";
+            return Err(Error::field(format!("{at}.{name}"), number, why));
+        }
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use ringside_container::Observer;
 use ringside_container::runtime::create::{self, Create};
 use ringside_container::runtime::foreground;
 
-use super::{Error, id};
+use super::{Error, check_preserved, id};
 use crate::arguments::{Global, Known, Parsed};
 
 pub const CREATE: [Known; 10] = [
@@ -36,7 +36,9 @@ pub const RUN: [Known; 12] = {
 pub fn creation(global: &Global, parsed: &Parsed) -> Result<Create, Error> {
     // A service manager's sockets are passed on (`man 3 sd_listen_fds`).
     let listening = std::env::var("LISTEN_FDS").ok();
-    let listen_fds = listening.and_then(|it| it.parse().ok()).unwrap_or(0);
+    let listen_fds = listening.and_then(|it| it.parse().ok()).unwrap_or(0u32);
+    let preserve_fds = parsed.number("preserve-fds")?.unwrap_or(0);
+    check_preserved(listen_fds, preserve_fds)?;
     Ok(Create {
         pidfd_socket: parsed.path("pidfd-socket"),
         listen_fds,
@@ -47,7 +49,7 @@ pub fn creation(global: &Global, parsed: &Parsed) -> Result<Create, Error> {
         config: parsed.path("config"),
         pid_file: parsed.path("pid-file"),
         console_socket: parsed.path("console-socket"),
-        preserve_fds: parsed.number("preserve-fds")?.unwrap_or(0),
+        preserve_fds,
         no_pivot: parsed.has("no-pivot"),
         no_new_keyring: parsed.has("no-new-keyring"),
     })

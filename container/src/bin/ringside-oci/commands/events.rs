@@ -28,17 +28,47 @@ pub fn events(root: &Path, id: &str, parsed: &Parsed) -> Result<(), Error> {
     Ok(events::watch(root, id, interval, observe)?)
 }
 
-/// A time as Go writes it, in one unit.
+/// A time as Go writes it, such as `1m30s` or `1.5s`.
 fn duration(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 = digits.parse().ok()?;
-    let unit = match &text[digits.len()..] {
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return None,
-    };
-    let time = Duration::try_from_secs_f64(number * unit).ok()?;
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| c.is_ascii_alphabetic())?;
+        let unit = &rest[digits..];
+        let length = unit
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(unit.len());
+        let scale = match &unit[..length] {
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        seconds += rest[..digits].parse::<f64>().ok()? * scale;
+        rest = &unit[length..];
+    }
+    let time = Duration::try_from_secs_f64(seconds).ok()?;
     (!time.is_zero()).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_as_go_writes_them() {
+        for (text, milliseconds) in [
+            ("5s", 5000),
+            ("500ms", 500),
+            ("1.5s", 1500),
+            ("1m30s", 90_000),
+        ] {
+            let time = Duration::from_millis(milliseconds);
+            assert_eq!(duration(text), Some(time), "{text}");
+        }
+        for text in ["", "0s", "5", "s", "5x", "-5s", "1m30", "NaNs", "infs"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
 }

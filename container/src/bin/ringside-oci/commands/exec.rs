@@ -6,7 +6,7 @@ use ringside_container::Observer;
 use ringside_container::runtime::exec::{self, Exec};
 use ringside_container::runtime::foreground;
 
-use super::{Error, id};
+use super::{Error, check_preserved, id};
 use crate::arguments::{Known, Parsed, parse};
 
 const EXEC: [Known; 20] = [
@@ -73,6 +73,7 @@ pub fn execution(root: &Path, rest: &[String]) -> Result<(Exec, Foreground), Err
             .unwrap_or(0),
         ignore_paused: has("ignore-paused"),
     };
+    check_preserved(0, what.preserve_fds)?;
     if what.process.is_none() && what.args.is_empty() {
         return Err("process args cannot be empty".to_owned().into());
     }

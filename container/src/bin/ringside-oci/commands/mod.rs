@@ -273,6 +273,28 @@ pub fn id(parsed: &Parsed) -> Result<&str, Error> {
     }
 }
 
+/// Makes sure that the descriptors which a container is to inherit are there, after `others`.
+fn check_preserved(others: u32, count: u32) -> Result<(), Error> {
+    let first = others.saturating_add(3);
+    match (first..first.saturating_add(count)).find(|fd| !is_inherited(*fd)) {
+        None => Ok(()),
+        Some(fd) => Err(format!(
+            "unable to stat preserved-fd {} (of {count}): descriptor {fd} is not open; open it, or preserve fewer",
+            fd - first
+        )
+        .into()),
+    }
+}
+
+/// Whether a descriptor is there and not one of our own, which are all closed by `execve`
+/// (`man 5 proc_pid_fdinfo`).
+fn is_inherited(fd: u32) -> bool {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & 0o2_000_000 == 0)
+}
+
 fn print(value: &Value) -> Result<(), Error> {
     Ok(writeln!(std::io::stdout(), "{value:#}")?)
 }

@@ -39,9 +39,17 @@ pub fn update(root: &Path, rest: &[String]) -> Result<(), Error> {
         }
     }
     let mut resources = match parsed.value("resources") {
-        Some("-") => Resources::parse(std::io::read_to_string(std::io::stdin())?.as_bytes())
-            .map_err(runtime::Error::from)?,
-        Some(path) => Resources::parse(&std::fs::read(path)?).map_err(runtime::Error::from)?,
+        Some("-") => {
+            let text = std::io::read_to_string(std::io::stdin())?;
+            read("standard input", text.as_bytes())?
+        }
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|source| runtime::Error::File {
+                path: path.into(),
+                source,
+            })?;
+            read(path, &bytes)?
+        }
         None => Resources::default(),
     };
     let mut cpu = resources.cpu.take().unwrap_or_default();
@@ -77,6 +85,14 @@ pub fn update(root: &Path, rest: &[String]) -> Result<(), Error> {
         resources.pids = Some(Pids { limit: Some(limit) });
     }
     Ok(status::update(root, id, &resources)?)
+}
+
+/// Limits that a file holds.
+fn read(path: &str, bytes: &[u8]) -> Result<Resources, runtime::Error> {
+    Resources::parse(bytes).map_err(|source| runtime::Error::Given {
+        path: path.into(),
+        source,
+    })
 }
 
 /// A number of bytes, with `k`, `m`, `g` or `t` for powers of 1024.
