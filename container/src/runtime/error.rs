@@ -207,6 +207,16 @@ impl Error {
         }
     }
 
+    /// A container that is being started and ends before it is.
+    pub(crate) fn ended_unstarted(id: String) -> Self {
+        Self::State {
+            command: "start",
+            id,
+            status: super::state::Status::Stopped.name(),
+            remedy: "; it was killed meanwhile: by another command, or look for an out-of-memory kill in the kernel's log",
+        }
+    }
+
     /// The kernel's reason; `EINVAL` where it was not the kernel that refused.
     pub(crate) fn errno(&self) -> Errno {
         match self {

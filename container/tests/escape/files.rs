@@ -171,6 +171,105 @@ fn a_null_device_that_is_a_link_is_refused() {
     assert_eq!(bundle.oci(&["run", "ID"]).out, "ran\n");
 }
 
+/// CVE-2026-41579: an image whose `/dev` or `/sys` is a link has `ptmx` and others removed and made anew where
+/// it leads.
+#[test]
+fn links_of_devices_and_controllers_are_made_in_the_root() {
+    for upward in ["", "../../../../../../../.."] {
+        let treasure = Treasure::new();
+        let decoy = treasure.path().join("ptmx");
+        std::fs::write(&decoy, SECRET).unwrap();
+        let Some(bundle) = Bundle::new("ls -ld /dev/ptmx /dev/fd", |spec| {
+            let mounts = spec["mounts"].as_array_mut().unwrap();
+            mounts.retain(|it| {
+                let at = it["destination"].as_str().unwrap();
+                at == "/sys/fs/cgroup" || !at.starts_with("/dev") && at != "/sys"
+            });
+        }) else {
+            return;
+        };
+        let path = treasure.path().to_str().unwrap();
+        for name in ["dev", "sys"] {
+            symlink(format!("{upward}{path}"), bundle.rootfs().join(name)).unwrap();
+        }
+        let went = bundle.oci(&["run", "ID"]);
+        assert_eq!(treasure.others(), ["ptmx"], "{}", went.err);
+        assert_eq!(std::fs::read_to_string(&decoy).unwrap(), SECRET);
+        let inside = bundle.rootfs().join(&path[1..]);
+        assert!(went.out.contains("/dev/ptmx -> pts/ptmx"), "{}", went.err);
+        assert!(inside.join("fd").is_symlink());
+        assert!(inside.join("fs/cgroup").is_dir());
+
+        // The link does lead there for whoever follows it.
+        std::fs::remove_file(bundle.rootfs().join("dev/ptmx")).unwrap();
+        assert_eq!(treasure.others(), Vec::<String>::new());
+    }
+}
+
+/// CVE-2026-88265: the program's streams are opened anew by `/dev/null`, which is a link to a file of the
+/// host's that the container was given to read, and that file gets the container's user as its owner.
+#[test]
+fn the_streams_are_the_caller_s_whatever_the_null_device_is() {
+    use std::os::unix::fs::MetadataExt;
+    let treasure = Treasure::new();
+    let bind = treasure.secret();
+    let script = "echo ran; echo changed >&0; readlink /proc/self/fd/1";
+    let Some(bundle) = Bundle::new(script, |spec| {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.retain(|it| !it["destination"].as_str().unwrap().starts_with("/dev"));
+        add_mount(spec, "/given", "bind", &bind, &["bind"]);
+        add_mount(spec, "/dev", "tmpfs", "tmpfs".as_ref(), &["tmpcopyup"]);
+        spec["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    }) else {
+        return;
+    };
+    std::fs::create_dir(bundle.rootfs().join("dev")).unwrap();
+    symlink("/given", bundle.rootfs().join("dev/null")).unwrap();
+    let went = bundle.oci(&["run", "ID"]);
+    // It is refused, or its streams are pipes as they were.
+    let is_refused = went.code != 0 && went.out.is_empty();
+    let has_pipes = went.out.starts_with("ran\npipe:[");
+    assert!(is_refused || has_pipes, "{}{}", went.out, went.err);
+    treasure.is_untouched();
+    assert_eq!(std::fs::metadata(treasure.secret()).unwrap().uid(), 0);
+
+    // By such a link, whoever may write to the file does.
+    let Some(bundle) = Bundle::new("echo changed > /through", |spec| {
+        add_mount(spec, "/given", "bind", &bind, &["bind"]);
+    }) else {
+        return;
+    };
+    symlink("/given", bundle.rootfs().join("through")).unwrap();
+    bundle.oci(&["run", "ID"]).ok();
+    assert_eq!(
+        std::fs::read_to_string(treasure.secret()).unwrap(),
+        "changed\n"
+    );
+}
+
+/// CVE-2026-88264: `/dev/console` is a link that leads to where nothing is yet, and a file is made there.
+#[test]
+fn a_console_that_is_a_link_makes_no_file_of_the_host_s() {
+    let treasure = Treasure::new();
+    let Some(bundle) = Bundle::new("test -t 0 && echo terminal", |spec| {
+        spec["process"]["terminal"] = true.into();
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.retain(|it| it["destination"] != "/dev");
+    }) else {
+        return;
+    };
+    let new = treasure.path().join("new");
+    std::fs::create_dir(bundle.rootfs().join("dev")).unwrap();
+    symlink(&new, bundle.rootfs().join("dev/console")).unwrap();
+    let went = bundle.oci(&["run", "ID"]);
+    assert!(went.out.contains("terminal"), "{}", went.err);
+    treasure.is_untouched();
+
+    // Whoever follows it makes one.
+    std::fs::write(bundle.rootfs().join("dev/console"), "").unwrap();
+    assert!(new.exists());
+}
+
 /// CVE-2025-52565: the container's terminal is bound to `/dev/console` by its path, which may be a link by
 /// then; or the path of `/dev/console` is one.
 #[test]

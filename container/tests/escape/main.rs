@@ -12,6 +12,7 @@ mod kernel;
 mod own_binary;
 mod proc;
 mod processes;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

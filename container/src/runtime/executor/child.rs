@@ -148,10 +148,13 @@ impl Runtime<'_> {
 
     /// Init hears us no more, and has not said why.
     fn ended_early(&mut self) -> Errno {
-        // Another command has started it meanwhile.
-        if self.child.is_none() && self.target.is_some() && self.record.init().is_some() {
+        // Another command has started or killed it meanwhile.
+        if self.child.is_none() && self.target.is_some() {
             let id = self.record.id.clone();
-            return self.refuse(Error::not_created(id, Status::Running));
+            return self.refuse(match self.record.init() {
+                Some(_) => Error::not_created(id, Status::Running),
+                None => Error::ended_unstarted(id),
+            });
         }
         let status = self.child.as_ref().map(|child| {
             let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);

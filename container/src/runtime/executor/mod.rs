@@ -265,8 +265,12 @@ impl Runtime<'_> {
             LifeCall::Connect { path } => {
                 self.channel = Some(match state::connect(path) {
                     Err(Errno::ECONNREFUSED | Errno::ENOENT) => {
+                        // It was started, or killed, since it was looked at.
                         let id = self.record.id.clone();
-                        return Err(self.refuse(Error::not_created(id, Status::Running)));
+                        return Err(self.refuse(match self.record.init() {
+                            Some(_) => Error::not_created(id, Status::Running),
+                            None => Error::ended_unstarted(id),
+                        }));
                     }
                     other => other?,
                 });

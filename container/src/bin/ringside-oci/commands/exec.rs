@@ -57,7 +57,7 @@ pub fn execution(root: &Path, rest: &[String]) -> Result<(Exec, Foreground), Err
         cwd: text("cwd"),
         env: list("env"),
         tty: has("tty"),
-        user: text("user"),
+        user: text("user").filter(|it| !it.is_empty()),
         additional_gids: gids,
         capabilities: list("cap"),
         no_new_privs: has("no-new-privs"),
