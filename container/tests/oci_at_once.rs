@@ -6,9 +6,14 @@
 #[expect(dead_code, reason = "what other tests of bundles use")]
 mod support_oci;
 
-use std::process::{Command, Stdio};
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::fanotify::{
+    EventFFlags, Fanotify, FanotifyResponse, InitFlags, MarkFlags, MaskFlags, Response,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support_oci::Bundle;
@@ -197,6 +202,73 @@ fn a_run_that_ends_leaves_another_container_of_its_name_alone() {
     kill(process, Signal::SIGCONT).unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(137));
     assert_eq!(bundle.state("status"), "created");
+}
+
+/// Runs `create`, and when it is about to open its container's directory for the first time, `delete --force`
+/// from its beginning to its end (`man 7 fanotify`). Gives how both ended.
+fn create_with_a_delete_inside(bundle: &Bundle) -> [ExitStatus; 2] {
+    let opened = Fanotify::init(
+        InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLOEXEC,
+        EventFFlags::O_CLOEXEC,
+    )
+    .unwrap();
+    let children = MaskFlags::FAN_ONDIR | MaskFlags::FAN_EVENT_ON_CHILD;
+    opened
+        .mark(
+            MarkFlags::FAN_MARK_ADD,
+            MaskFlags::FAN_OPEN_PERM | children,
+            nix::fcntl::AT_FDCWD,
+            Some(&bundle.state_root()),
+        )
+        .unwrap();
+    let container = bundle.state_root().join(&bundle.id);
+    let mut create = begin(bundle, &["create", "ID"], "first");
+    let mut delete = None;
+    let mut held = Vec::new();
+    let has_ended = |child: &mut std::process::Child| child.try_wait().unwrap().is_some();
+    let mut is_inside = false;
+    while is_inside || !has_ended(&mut create) {
+        let mut ready = [PollFd::new(opened.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ready, 10u8).unwrap() > 0 {
+            for event in opened.read_events().unwrap() {
+                let path = event
+                    .fd()
+                    .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()));
+                let path = path.and_then(|it| std::fs::read_link(it).ok());
+                let is_creation = event.pid() == create.id() as i32;
+                held.push(event);
+                if is_creation && delete.is_none() && path.as_ref() == Some(&container) {
+                    delete = Some(begin(bundle, &["delete", "--force", "ID"], "second"));
+                }
+            }
+        }
+        is_inside = delete.as_mut().is_some_and(|delete| !has_ended(delete));
+        held.retain(|event| {
+            let stays = is_inside && event.pid() == create.id() as i32;
+            if let Some(fd) = event.fd().filter(|_| !stays) {
+                let allowed = FanotifyResponse::new(fd, Response::FAN_ALLOW);
+                opened.write_response(allowed).unwrap();
+            }
+            stays
+        });
+    }
+    let deleted = delete.map(|mut delete| delete.wait().unwrap());
+    [create.wait().unwrap(), deleted.unwrap()]
+}
+
+#[test]
+fn a_creation_whose_directory_is_deleted_before_it_is_locked_begins_anew() {
+    let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+        return;
+    };
+    std::fs::create_dir(bundle.state_root()).unwrap();
+    let ended = create_with_a_delete_inside(&bundle);
+    let said =
+        ["first", "second"].map(|log| std::fs::read_to_string(bundle.path().join(log)).unwrap());
+    assert!(ended.iter().all(ExitStatus::success), "{ended:?}: {said:?}");
+    assert_eq!(bundle.state("status"), "created");
+    bundle.oci(&["delete", "--force", "ID"]).ok();
+    bundle.is_gone();
 }
 
 #[test]
