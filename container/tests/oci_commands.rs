@@ -386,6 +386,11 @@ fn features_are_what_is_understood() {
         true
     );
     assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
+    // It is what podman asks for in this way.
+    assert_eq!(
+        features["potentiallyUnsafeConfigAnnotations"],
+        json!(["run.oci.keep_original_groups"])
+    );
     assert_eq!(
         features["linux"]["seccomp"]["actions"]
             .as_array()

@@ -267,3 +267,43 @@ fn a_capability_of_exec_that_there_is_not_is_told() {
     );
     went.ok();
 }
+
+#[test]
+fn a_share_or_limit_of_nothing_is_refused_for_containers_of_the_hosts_files() {
+    use ringside_container::Limits;
+    let none = Limits::default();
+    for (limits, named) in [
+        (
+            Limits {
+                cpu_weight: Some(0),
+                ..none.clone()
+            },
+            "cpu_weight",
+        ),
+        (
+            Limits {
+                cpus: Some(0.0),
+                ..none.clone()
+            },
+            "cpus",
+        ),
+        (
+            Limits {
+                pids: Some(0),
+                ..none.clone()
+            },
+            "pids",
+        ),
+        (
+            Limits {
+                memory_bytes: Some(1),
+                ..none.clone()
+            },
+            "memory_bytes",
+        ),
+    ] {
+        let limited = ringside_container::runtime::host_bundle::limit(&mut json!({}), &limits);
+        let error = limited.unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+}

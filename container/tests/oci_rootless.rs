@@ -146,3 +146,22 @@ fn what_takes_a_cgroup_is_refused_and_its_processes_are_found_without_one() {
     assert_eq!(pids(), Vec::<i32>::new());
     owned.oci(&["delete", id]).ok();
 }
+
+#[test]
+fn somebody_else_s_container_is_not_taken_for_one_that_is_being_made() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(owned) = Owned::new("true") else {
+        return;
+    };
+    let other = Bundle::new("sleep 1000", |_| {}).unwrap();
+    assert_eq!(other.create(), 0, "{}", other.log());
+    // The user may go there, and look at nothing.
+    for path in [other.path(), &other.state_root()] {
+        let mode = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(path, mode).unwrap();
+    }
+    let root = other.state_root();
+    let root = root.to_str().unwrap();
+    let error = owned.oci(&["--root", root, "state", &other.id]).failed();
+    assert!(error.contains("EACCES"), "{error}");
+}

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::bundle::process::KEEP_GROUPS;
 use crate::cgroup::Version;
 use crate::spec::{MEMORY_FLAGS, MEMORY_MODES, capability_names};
 
@@ -94,8 +95,7 @@ pub fn features() -> Value {
                 "operators": ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"],
                 "archs": ["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
                 "knownFlags": SECCOMP_FLAGS,
-                // One more is only for filters with a listener, and not for any filter.
-                "supportedFlags": SECCOMP_FLAGS[..3]
+                "supportedFlags": SECCOMP_FLAGS
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
@@ -105,7 +105,7 @@ pub fn features() -> Value {
             "netDevices": {"enabled": true}
         },
         "annotations": {"io.github.ringside.version": env!("CARGO_PKG_VERSION")},
-        "potentiallyUnsafeConfigAnnotations": []
+        "potentiallyUnsafeConfigAnnotations": [KEEP_GROUPS]
     })
 }
 

@@ -172,3 +172,20 @@ fn a_filter_may_forbid_the_call_that_looks_for_the_program() {
     bundle.oci(&["delete", "ID"]).ok();
     bundle.is_gone();
 }
+
+/// Also those that the kernel takes with a listener only, or without one only.
+#[test]
+fn every_flag_that_is_said_to_be_supported_is_taken() {
+    let features = ringside_container::runtime::features();
+    let flags = features["linux"]["seccomp"]["supportedFlags"].clone();
+    let each = flags.as_array().unwrap().iter().map(|flag| json!([flag]));
+    for flags in each.chain([flags.clone()]) {
+        let Some(out) = inside("grep ^Seccomp: /proc/self/status", |spec| {
+            spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": flags,
+                "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]});
+        }) else {
+            return;
+        };
+        assert_eq!(out, "Seccomp:\t2\n", "{flags}");
+    }
+}

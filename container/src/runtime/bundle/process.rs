@@ -199,11 +199,13 @@ pub fn steps(
     Ok(())
 }
 
+/// The annotation that podman hands to its runtimes for `podman run --group-add keep-groups`.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
 /// Whether the caller's groups stay, which files of its own may be shared with: no field of the
-/// specification asks for it, but an annotation that podman hands to its runtimes does
-/// (`podman run --group-add keep-groups`).
+/// specification asks for it, but an annotation does.
 fn keeps_groups(spec: &Spec) -> bool {
-    let asked = spec.annotations.get("run.oci.keep_original_groups");
+    let asked = spec.annotations.get(KEEP_GROUPS);
     asked.is_some_and(|value| value == "1")
 }
 

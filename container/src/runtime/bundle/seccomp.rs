@@ -36,6 +36,10 @@ const KILL_PROCESS: u32 = 0x8000_0000;
 const ERRNO: u32 = 0x0005_0000;
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER` of <linux/seccomp.h>.
 const NEW_LISTENER: u32 = 8;
+/// `SECCOMP_FILTER_FLAG_TSYNC`.
+const ALL_THREADS: u32 = 1;
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`.
+const WAIT_KILLABLE: u32 = 32;
 const ENOSYS: u32 = ERRNO | libc::ENOSYS as u32;
 /// The kernel's limit (`BPF_MAXINSNS`).
 const MOST_INSTRUCTIONS: usize = 4096;
@@ -127,8 +131,11 @@ pub fn compile(seccomp: &Seccomp) -> Result<(Vec<Instruction>, u32), Error> {
     let has_listener = notifies(seccomp)? || !seccomp.listener_path.is_empty();
     let listener = if has_listener { NEW_LISTENER } else { 0 };
     let flags = flags(seccomp)?;
-    // There is one thread, and the kernel does not take both.
-    let flags = if listener == 0 { flags } else { flags & !1 };
+    // There is one thread, and the kernel takes a listener with neither; without one, nobody waits for it.
+    let flags = match listener {
+        0 => flags & !WAIT_KILLABLE,
+        _ => flags & !ALL_THREADS,
+    };
     Ok((program, flags | listener))
 }
 
@@ -176,10 +183,10 @@ fn flags(seccomp: &Seccomp) -> Result<u32, Error> {
     let mut flags = 0;
     for (index, name) in names.iter().enumerate() {
         flags |= match name.as_str() {
-            "SECCOMP_FILTER_FLAG_TSYNC" => 1,
+            "SECCOMP_FILTER_FLAG_TSYNC" => ALL_THREADS,
             "SECCOMP_FILTER_FLAG_LOG" => 2,
             "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => SPEC_ALLOW,
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => 32,
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => WAIT_KILLABLE,
             other => {
                 return Err(Error::field(
                     format!("linux.seccomp.flags[{index}]"),
