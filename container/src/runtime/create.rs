@@ -202,10 +202,7 @@ impl Prepared {
             .config
             .clone()
             .unwrap_or_else(|| bundle.join("config.json"));
-        let bytes = fs::read(&config).map_err(|source| crate::spec::Error::Read {
-            path: config,
-            source,
-        })?;
+        let bytes = crate::spec::read(&config)?;
         let mut spec = Spec::parse(&bytes)?;
         spec.validate()?;
         spec.count_zero_pids();

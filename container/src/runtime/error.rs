@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use super::bundle::limit_fields;
 use super::hooks;
 use crate::plan::step::Step;
+use crate::spec::named;
 use crate::{cgroup, spec};
 
 /// A command that did not succeed.
@@ -272,12 +273,6 @@ fn reason(error: &std::io::Error) -> String {
         _ => "",
     };
     format!("{}{remedy}", named(error))
-}
-
-/// An error of the kernel's by its name, such as `ENOENT: No such file or directory`.
-fn named(error: &std::io::Error) -> String {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    errno.map_or_else(|| error.to_string(), |errno| errno.to_string())
 }
 
 /// Names the first character that an ID may not have.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The file cannot be read.
-    #[error("cannot read {}: {source}; name the bundle's directory with --bundle", path.display())]
+    #[error("cannot read {}: {}; name the bundle's directory with --bundle", path.display(), named(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -89,6 +89,12 @@ impl Error {
             Self::Read { .. } | Self::TooLarge { .. } => None,
         }
     }
+}
+
+/// An error of the kernel's by its name, such as `ENOENT: No such file or directory`.
+pub(crate) fn named(error: &std::io::Error) -> String {
+    let errno = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    errno.map_or_else(|| error.to_string(), |errno| errno.to_string())
 }
 
 /// A field at the head of a message; nothing for the whole file.

@@ -18,11 +18,13 @@ mod seccomp;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use error::Error;
+pub(crate) use error::named;
 pub use filesystem::{Mount, Root};
 pub use hooks::{Hook, Hooks};
 pub use linux::{
@@ -86,15 +88,7 @@ impl Spec {
     /// # Errors
     /// The file cannot be read, or [`parse`](Self::parse) and [`validate`](Self::validate) refuse it.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let read = |source| Error::Read {
-            path: path.into(),
-            source,
-        };
-        let bytes = std::fs::read(path).map_err(read)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(Error::TooLarge { path: path.into() });
-        }
-        let spec = Self::parse(&bytes)?;
+        let spec = Self::parse(&read(path)?)?;
         spec.validate()?;
         Ok(spec)
     }
@@ -153,6 +147,28 @@ impl Resources {
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         parse(bytes)
     }
+}
+
+/// The bytes of a configuration's file, or of a part of one. Whoever wrote it may have put anything there: what
+/// has no end is not read to it.
+///
+/// # Errors
+/// The file cannot be read, or is larger than [`MAX_BYTES`].
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::Read {
+        path: path.into(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let size = file.metadata().map_or(0, |it| it.len());
+    let mut bytes = Vec::with_capacity(size.min(MAX_BYTES) as usize + 1);
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::TooLarge { path: path.into() });
+    }
+    Ok(bytes)
 }
 
 /// Parses once without, and when that fails once more with an eye on the path: watching costs half as

@@ -32,6 +32,25 @@ fn a_small_configuration_is_good() {
 }
 
 #[test]
+fn lists_that_are_longer_than_init_counts_are_named() {
+    let mount = json!({"destination": "/a", "type": "tmpfs"});
+    let device = json!({"type": "p", "path": "/p"});
+    for (pointer, one, field) in [
+        ("/mounts", mount, "mounts"),
+        ("/linux/devices", device, "linux.devices"),
+        ("/linux/maskedPaths", json!("/a"), "linux.maskedPaths"),
+    ] {
+        let mut value = good();
+        let list = |count| Value::from(vec![one.clone(); count]);
+        *value.pointer_mut(pointer).unwrap() = list(10_000);
+        check(&value).unwrap();
+        *value.pointer_mut(pointer).unwrap() = list(10_001);
+        let error = check(&value).unwrap_err();
+        assert_eq!(error.field_path(), Some(field), "{error}");
+    }
+}
+
+#[test]
 fn null_is_absent() {
     let mut value = good();
     for pointer in [

@@ -99,6 +99,32 @@ fn a_configuration_s_number_that_is_no_user_is_refused() {
     }
 }
 
+/// The same of a bundle's configuration, which its maker wrote as well.
+#[test]
+fn a_configuration_without_an_end_is_not_read_to_it() {
+    let Some(bundle) = Bundle::new("true", |_| {}) else {
+        return;
+    };
+    let config = bundle.path().join("config.json");
+    let read = || {
+        let mut command = std::process::Command::new("prlimit");
+        let runtime = bundle.command();
+        command.args(["--as=500000000", "timeout", "-s", "KILL", "60"]);
+        command.arg(runtime.get_program()).args(runtime.get_args());
+        command.args(["run", &bundle.id]).current_dir(bundle.path());
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    std::fs::remove_file(&config).unwrap();
+    symlink("/dev/zero", &config).unwrap();
+    assert!(read().contains("is larger than 16 MiB"), "{}", read());
+    std::fs::remove_file(&config).unwrap();
+    let file = std::fs::File::create(&config).unwrap();
+    file.set_len(1 << 40).unwrap();
+    assert!(read().contains("is larger than 16 MiB"), "{}", read());
+}
+
 /// CVE-2026-135844: a file of users without an end is read to its end, to find a home directory.
 #[test]
 fn a_file_of_users_without_an_end_is_not_read_to_it() {

@@ -15,6 +15,9 @@ use crate::config::HOSTNAME_MAX_BYTES;
 /// The last minor version of the specification whose fields are known.
 const NEWEST_MINOR: u64 = 3;
 
+/// More than any container has: each processor of the largest machines has some paths that are masked.
+const MOST_ENTRIES: usize = 10_000;
+
 impl Spec {
     /// Checks everything that can be told without looking at the host.
     ///
@@ -31,6 +34,7 @@ impl Spec {
             process.validate("process")?;
         }
         self.names()?;
+        self.counts()?;
         for (index, mount) in self.mounts.iter().enumerate() {
             mount.validate(&format!("mounts[{index}]"))?;
         }
@@ -59,6 +63,24 @@ impl Spec {
     /// Whether it has a namespace of `kind`, new or joined.
     pub fn has(&self, kind: NamespaceKind) -> bool {
         self.namespace(kind).is_some()
+    }
+
+    /// Init tells by numbers of 16 bits which of its steps it is at.
+    fn counts(&self) -> Result<(), Error> {
+        let linux = &self.linux;
+        for (field, count) in [
+            ("mounts", self.mounts.len()),
+            ("linux.devices", linux.devices.len()),
+            ("linux.maskedPaths", linux.masked_paths.len()),
+            ("linux.readonlyPaths", linux.readonly_paths.len()),
+            ("linux.sysctl", linux.sysctl.len()),
+        ] {
+            if count > MOST_ENTRIES {
+                let value = format!("{count} entries");
+                return Err(Error::field(field, value, "give 10000 at most"));
+            }
+        }
+        Ok(())
     }
 
     fn names(&self) -> Result<(), Error> {
