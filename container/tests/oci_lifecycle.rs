@@ -1,5 +1,6 @@
 //! A container between commands: what each does, what it refuses, and that nothing is left.
 
+#[expect(dead_code, reason = "what other tests of bundles use")]
 mod support_oci;
 
 use serde_json::json;
@@ -275,92 +276,6 @@ fn an_invalid_configuration_is_named_by_its_path_before_anything_is_made() {
 }
 
 #[test]
-fn hooks_run_in_their_order_with_the_state() {
-    let Some(bundle) = Bundle::new("echo program >> /hooks", |spec| {
-        let hook = |name: &str, file: &str| {
-            let script =
-                format!("echo {name} $(sed 's/.*\"status\":\"\\([a-z]*\\)\".*/\\1/') >> {file}");
-            json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 20}])
-        };
-        let outside = "rootfs/hooks";
-        spec["hooks"] = json!({
-            "prestart": hook("prestart", outside),
-            "createRuntime": hook("createRuntime", outside),
-            "createContainer": hook("createContainer", "hooks"),
-            "startContainer": hook("startContainer", "/hooks"),
-            "poststart": hook("poststart", outside),
-            "poststop": hook("poststop", outside),
-        });
-    }) else {
-        return;
-    };
-    let went = bundle.oci(&["run", "ID"]);
-    assert_eq!(went.code, 0, "{}", went.err);
-    let hooks = std::fs::read_to_string(bundle.rootfs().join("hooks")).unwrap();
-    let mut lines: Vec<&str> = hooks.lines().collect();
-    // These two run side by side.
-    lines[4..6].sort_unstable();
-    assert_eq!(
-        lines,
-        [
-            "prestart created",
-            "createRuntime creating",
-            "createContainer creating",
-            "startContainer created",
-            "poststart running",
-            "program",
-            "poststop stopped"
-        ]
-    );
-}
-
-#[test]
-fn a_hook_that_fails_or_hangs_ends_the_container() {
-    for (script, said) in [
-        ("echo why >&2; exit 3", "why"),
-        ("sleep 60", "did not end within 1 s"),
-    ] {
-        let Some(bundle) = Bundle::new("echo ran", |spec| {
-            spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1}]});
-        }) else {
-            return;
-        };
-        let went = bundle.oci(&["run", "ID"]);
-        assert_eq!(went.out, "");
-        assert!(went.failed().contains(said));
-        bundle.is_gone();
-    }
-}
-
-#[test]
-fn a_hook_of_a_start_or_an_end_that_fails_keeps_none_of_the_others_back() {
-    let Some(bundle) = Bundle::new("true", |spec| {
-        let write = |name: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name} >> rootfs/hooks")]});
-        let fail = json!({"path": "/bin/false"});
-        spec["ociVersion"] = "1.2.0".into();
-        spec["hooks"] = json!({
-            "poststart": [fail, write("poststart"), fail],
-            "poststop": [fail, write("poststop"), fail],
-        });
-    }) else {
-        return;
-    };
-    let went = bundle.oci(&["run", "ID"]);
-    assert_eq!(went.code, 0, "{}", went.err);
-    let hooks = std::fs::read_to_string(bundle.rootfs().join("hooks")).unwrap();
-    assert_eq!(hooks, "poststart\npoststop\n");
-    for hook in [
-        "poststart hook #0",
-        "poststart hook #2",
-        "poststop hook #0",
-        "poststop hook #2",
-    ] {
-        let warning = format!("warning: error running {hook}");
-        assert!(went.err.contains(&warning), "{hook}: {}", went.err);
-    }
-}
-
-#[test]
 fn a_runtime_killed_at_work_leaves_nothing_that_delete_cannot_remove() {
     for delay_us in (0..6000).step_by(300) {
         let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
@@ -422,37 +337,6 @@ fn a_filter_decides_calls_by_their_arguments() {
     }
 }
 
-/// As in every runtime, callers still give it.
-#[test]
-fn a_limit_of_the_kernels_own_memory_is_ignored_with_a_warning() {
-    let kernel = |spec: &mut serde_json::Value| {
-        spec["linux"]["resources"]["memory"] = json!({"kernel": 9});
-        spec["process"]["args"] = json!(["sh", "-c", FOREVER]);
-    };
-    let Some(bundle) = Bundle::new("", kernel) else {
-        return;
-    };
-    assert_eq!(bundle.create(), 0, "{}", bundle.log());
-    assert!(bundle.log().contains("ignoring"), "{}", bundle.log());
-    bundle.oci(&["start", "ID"]).ok();
-    let update = bundle.oci(&[
-        "update",
-        "--kernel-memory",
-        "1m",
-        "--pids-limit",
-        "99",
-        "ID",
-    ]);
-    let warning = "`linux.resources.memory.kernel`";
-    assert!(
-        update.code == 0 && update.err.contains(warning),
-        "{}",
-        update.err
-    );
-    bundle.oci(&["delete", "--force", "ID"]).ok();
-    bundle.is_gone();
-}
-
 #[test]
 fn a_label_of_mounts_that_no_module_reads_is_told_of() {
     let label = "system_u:object_r:container_file_t:s0";
@@ -498,85 +382,5 @@ fn what_is_not_supported_is_refused_by_name() {
         assert_eq!(went.out, "");
         assert!(went.failed().contains(&format!("`{field}`")));
         bundle.is_gone();
-    }
-}
-
-#[test]
-fn since_1_3_a_poststart_hook_that_fails_ends_the_container() {
-    let Some(bundle) = Bundle::new("sleep 60; echo ran", |spec| {
-        spec["ociVersion"] = "1.3.0".into();
-        spec["hooks"] = json!({"poststart": [{"path": "/bin/true"}, {"path": "/bin/false"}]});
-    }) else {
-        return;
-    };
-    let went = bundle.oci(&["run", "ID"]);
-    assert_eq!(went.out, "");
-    let said = went.failed();
-    assert!(said.contains("error running poststart hook #1"), "{said}");
-    bundle.is_gone();
-
-    assert_eq!(bundle.create(), 0, "{}", bundle.log());
-    bundle.oci(&["start", "ID"]).failed();
-    bundle.until("stopped");
-    bundle.oci(&["delete", "ID"]).ok();
-}
-
-#[test]
-fn the_cgroup_is_the_same_in_every_hierarchy() {
-    let Some(bundle) = Bundle::new("cat /proc/self/cgroup", |spec| {
-        spec["linux"]["cgroupsPath"] = "/ringside-test-everywhere".into();
-        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.retain(|it| it["type"] != "cgroup");
-    }) else {
-        return;
-    };
-    let shown = bundle.oci(&["run", "ID"]).ok();
-    // A hierarchy that is mounted nowhere has no groups for us.
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    let is_mounted = |line: &&str| {
-        let controllers = line.split(':').nth(1).unwrap();
-        controllers.is_empty() || mounts.contains(controllers)
-    };
-    for line in shown.lines().filter(is_mounted) {
-        assert!(line.ends_with(":/ringside-test-everywhere"), "{shown}");
-    }
-    assert!(!std::path::Path::new("/sys/fs/cgroup/systemd/ringside-test-everywhere").exists());
-}
-
-#[test]
-fn cgroups_are_seen_in_a_sys_of_the_hosts_as_well() {
-    let Some(bundle) = Bundle::new("ls /sys/fs/cgroup | wc -l", |spec| {
-        for mount in spec["mounts"].as_array_mut().unwrap() {
-            if mount["destination"] == "/sys" {
-                *mount = json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind"]});
-            }
-        }
-    }) else {
-        return;
-    };
-    assert_ne!(bundle.oci(&["run", "ID"]).ok(), "0\n");
-    bundle.is_gone();
-}
-
-#[test]
-fn a_unified_key_that_is_none_is_named_with_its_field() {
-    for (key, words) in [
-        (
-            "foo.bar",
-            "the requested cgroup controller `foo` is not available",
-        ),
-        (
-            "NO-KEY",
-            "the specified key has not the form CONTROLLER.VALUE `NO-KEY`",
-        ),
-    ] {
-        let Some(bundle) = Bundle::new("true", |spec| {
-            spec["linux"]["resources"]["unified"] = json!({key: "1"});
-        }) else {
-            return;
-        };
-        let said = bundle.oci(&["run", "ID"]).failed();
-        let field = format!("`linux.resources.unified.{key}`: ");
-        assert!(said.contains(&field) && said.contains(words), "{said}");
     }
 }

@@ -1,5 +1,6 @@
 //! Namespaces of a container, joined and new, and mounts with other owners: as seen from inside.
 
+#[expect(dead_code, reason = "what other tests of bundles use")]
 mod support_oci;
 
 use std::fs::Permissions;

@@ -4,17 +4,10 @@
 #[expect(dead_code, reason = "what other tests of bundles use")]
 mod support_oci;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support_oci::Bundle;
 
 const FOREVER: &str = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
-
-fn running(change: impl FnOnce(&mut Value)) -> Option<Bundle> {
-    let bundle = Bundle::new(FOREVER, change)?;
-    assert_eq!(bundle.create(), 0, "{}", bundle.log());
-    bundle.oci(&["start", "ID"]).ok();
-    Some(bundle)
-}
 
 /// The last line of what a command says that has to fail.
 #[track_caller]
@@ -33,7 +26,7 @@ fn has_all(said: &str, parts: &[&str]) {
 /// 4294967295 is how the kernel is told to leave a user as it is: root.
 #[test]
 fn nobody_stays_root_by_a_number_that_changes_nothing() {
-    let Some(bundle) = running(|_| {}) else {
+    let Some(bundle) = Bundle::running(FOREVER, |_| {}) else {
         return;
     };
     for (arguments, field) in [
@@ -56,7 +49,7 @@ fn nobody_stays_root_by_a_number_that_changes_nothing() {
 
 #[test]
 fn a_terminal_of_exec_that_nobody_has_is_refused_and_so_is_a_socket_for_none() {
-    let Some(bundle) = running(|_| {}) else {
+    let Some(bundle) = Bundle::running(FOREVER, |_| {}) else {
         return;
     };
     let error = refused(&bundle, &["exec", "-d", "-t", "ID", "true"]);
@@ -78,7 +71,7 @@ fn a_terminal_of_exec_that_nobody_has_is_refused_and_so_is_a_socket_for_none() {
 
 #[test]
 fn a_file_that_an_option_names_is_named_with_the_field_in_it() {
-    let Some(bundle) = running(|_| {}) else {
+    let Some(bundle) = Bundle::running(FOREVER, |_| {}) else {
         return;
     };
     let file = bundle.path().join("given.json");
@@ -128,7 +121,7 @@ fn a_file_that_an_option_names_is_named_with_the_field_in_it() {
 
 #[test]
 fn processors_of_exec_that_are_not_there_are_told_by_their_field() {
-    let Some(bundle) = running(|_| {}) else {
+    let Some(bundle) = Bundle::running(FOREVER, |_| {}) else {
         return;
     };
     let file = bundle.path().join("process.json");
@@ -150,7 +143,7 @@ fn processors_of_exec_that_are_not_there_are_told_by_their_field() {
 
 #[test]
 fn descriptors_to_inherit_have_to_be_there() {
-    let Some(bundle) = running(|_| {}) else {
+    let Some(bundle) = Bundle::running(FOREVER, |_| {}) else {
         return;
     };
     for command in [
@@ -196,7 +189,7 @@ fn a_limit_that_the_host_refuses_is_named_by_its_field() {
 
 #[test]
 fn words_after_two_dashes_are_no_options() {
-    let Some(bundle) = running(|_| {}) else {
+    let Some(bundle) = Bundle::running(FOREVER, |_| {}) else {
         return;
     };
     bundle.oci(&["state", "--", "ID"]).ok();
@@ -217,7 +210,7 @@ fn words_after_two_dashes_are_no_options() {
 
 #[test]
 fn what_ps_does_not_do_is_told_in_its_words() {
-    let Some(bundle) = running(|_| {}) else {
+    let Some(bundle) = Bundle::running(FOREVER, |_| {}) else {
         return;
     };
     has_all(
@@ -257,7 +250,7 @@ fn a_hook_that_does_not_read_a_long_state_ends_in_time() {
 
 #[test]
 fn a_capability_of_exec_that_there_is_not_is_told() {
-    let Some(bundle) = running(|_| {}) else {
+    let Some(bundle) = Bundle::running(FOREVER, |_| {}) else {
         return;
     };
     let went = bundle.oci(&["exec", "--cap", "CAP_JOY", "ID", "true"]);
@@ -276,28 +269,28 @@ fn a_share_or_limit_of_nothing_is_refused_for_containers_of_the_hosts_files() {
         (
             Limits {
                 cpu_weight: Some(0),
-                ..none.clone()
+                ..none
             },
             "cpu_weight",
         ),
         (
             Limits {
                 cpus: Some(0.0),
-                ..none.clone()
+                ..none
             },
             "cpus",
         ),
         (
             Limits {
                 pids: Some(0),
-                ..none.clone()
+                ..none
             },
             "pids",
         ),
         (
             Limits {
                 memory_bytes: Some(1),
-                ..none.clone()
+                ..none
             },
             "memory_bytes",
         ),

@@ -64,11 +64,9 @@ fn no_descriptor_is_a_working_directory() {
             bundle.is_gone();
         }
     }
-    let Some(bundle) = Bundle::new(FOREVER, |_| {}) else {
+    let Some(bundle) = Bundle::running(FOREVER, |_| {}) else {
         return;
     };
-    bundle.create();
-    bundle.oci(&["start", "ID"]).ok();
     for number in 0..20 {
         let cwd = format!("--cwd=/proc/self/fd/{number}");
         let arguments = ["exec", "--preserve-fds", "5", &cwd, "ID", "cat", "secret"];
@@ -142,11 +140,9 @@ fn whoever_joins_has_nothing_of_the_host_s() {
 fn no_capability_is_inheritable_unasked() {
     let script = "grep -E 'Cap(Inh|Amb)' /proc/self/status";
     let none = "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n";
-    let Some(bundle) = Bundle::new(&format!("{script}; {FOREVER}"), |_| {}) else {
+    let Some(bundle) = Bundle::running(&format!("{script}; {FOREVER}"), |_| {}) else {
         return;
     };
-    bundle.create();
-    bundle.oci(&["start", "ID"]).ok();
     let exec = |arguments: &[&str]| {
         let all = [&["exec"], arguments, &["ID", "sh", "-c", script]].concat();
         bundle.oci(&all).ok()

@@ -115,14 +115,12 @@ fn each_field_of_a_process_is_seen_from_inside() {
 
 #[test]
 fn exec_goes_to_its_processors_and_to_the_containers_personality() {
-    let Some(bundle) = Bundle::new(FOREVER, |spec| {
+    let Some(bundle) = Bundle::running(FOREVER, |spec| {
         spec["linux"]["personality"] = json!({"domain": "LINUX32"});
         spec["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
     }) else {
         return;
     };
-    assert_eq!(bundle.create(), 0, "{}", bundle.log());
-    bundle.oci(&["start", "ID"]).ok();
     bundle.until("running");
     let script = "uname -m; grep Cpus_allowed_list /proc/self/status | cut -f2";
     assert_eq!(

@@ -53,6 +53,15 @@ impl Bundle {
         Some(Self::make(script, change))
     }
 
+    /// The same, created and started.
+    #[track_caller]
+    pub fn running(script: &str, change: impl FnOnce(&mut Value)) -> Option<Self> {
+        let bundle = Self::new(script, change)?;
+        assert_eq!(bundle.create(), 0, "{}", bundle.log());
+        bundle.oci(&["start", "ID"]).ok();
+        Some(bundle)
+    }
+
     fn make(script: &str, change: impl FnOnce(&mut Value)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let rootfs = directory.path().join("rootfs");
