@@ -14,6 +14,10 @@ use super::bundle::seccomp::NOTIFY_NAME;
 use crate::spec::{SeccompRule, Spec};
 use crate::sys;
 
+/// The version of the message's own shape, which is that of the specification's example and the one that
+/// agents written for crun insist on. The container's is in its state.
+const MESSAGE_VERSION: &str = "0.2.0";
+
 /// Fetches descriptor `number` of `process` and sends it with the container's state to the listener.
 ///
 /// # Errors
@@ -30,7 +34,7 @@ pub fn pass_on(
     };
     let filter = sys::descriptor_of(process, number).map_err(Error::system("pidfd_getfd"))?;
     let message = json!({
-        "ociVersion": spec.oci_version,
+        "ociVersion": MESSAGE_VERSION,
         "fds": ["seccompFd"],
         "pid": pid,
         "metadata": seccomp.listener_metadata,

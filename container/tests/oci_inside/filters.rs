@@ -67,6 +67,8 @@ fn the_listener_of_a_filter_goes_to_whoever_listens() {
         assert_eq!(descriptors, 1);
         assert_eq!(state["fds"], json!(["seccompFd"]));
         assert_eq!(state["metadata"], "note");
+        assert_eq!(state["ociVersion"], "0.2.0");
+        assert_eq!(state["state"]["ociVersion"], "1.3.0");
         assert_eq!(state["state"]["id"], bundle.id.as_str());
         assert_eq!(state["state"]["annotations"]["a"], "b");
         assert_eq!(state["pid"], state["state"]["pid"]);
