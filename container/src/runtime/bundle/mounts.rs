@@ -1,123 +1,23 @@
 //! What is mounted in the root, device nodes, and what is hidden (`config.md`, "Mounts";
 //! `config-linux.md`, "Default Devices", "Masked Paths").
 
+mod devices;
+mod options;
+
 use std::path::Path;
 
 use nix::mount::MsFlags;
 
-use super::super::root::NO_SYMLINKS;
+pub use options::{NO_FAIL, options};
+
 use super::{c, if_there, oci};
 use crate::namespace::user::Mapping;
 use crate::plan::call::text;
-use crate::plan::oci::{Detached, DeviceNode, MountIn, OciCall, Owners};
+use crate::plan::oci::{Detached, MountIn, OciCall, Owners};
 use crate::plan::step::Step;
-use crate::spec::{Device, Error, IdMapping, Mount, NamespaceKind, Spec};
-
-/// Devices that every container has, with their numbers (`config-linux.md`, "Default Devices").
-const DEVICES: [(&str, (u32, u32)); 6] = [
-    ("/dev/null", (1, 3)),
-    ("/dev/zero", (1, 5)),
-    ("/dev/full", (1, 7)),
-    ("/dev/random", (1, 8)),
-    ("/dev/urandom", (1, 9)),
-    ("/dev/tty", (5, 0)),
-];
-
-/// Links that every container has (`runtime-linux.md`, "Dev symbolic links").
-const LINKS: [(&str, &str); 4] = [
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-];
-
-/// `MS_LAZYTIME` of <linux/mount.h>.
-const LAZY_TIMES: MsFlags = MsFlags::from_bits_retain(1 << 25);
-
-/// A source that is not there is no error (`man 8 mount`).
-pub const NO_FAIL: &str = "nofail";
-
-/// Options that set or clear a flag of the mount: the name, whether it clears, the flag.
-const FLAGS: [(&str, bool, MsFlags); 36] = [
-    ("defaults", false, MsFlags::empty()),
-    (NO_FAIL, false, MsFlags::empty()),
-    ("bind", false, MsFlags::MS_BIND),
-    ("rbind", false, MsFlags::MS_BIND.union(MsFlags::MS_REC)),
-    ("ro", false, MsFlags::MS_RDONLY),
-    ("rw", true, MsFlags::MS_RDONLY),
-    ("nosuid", false, MsFlags::MS_NOSUID),
-    ("suid", true, MsFlags::MS_NOSUID),
-    ("nodev", false, MsFlags::MS_NODEV),
-    ("dev", true, MsFlags::MS_NODEV),
-    ("noexec", false, MsFlags::MS_NOEXEC),
-    ("exec", true, MsFlags::MS_NOEXEC),
-    ("sync", false, MsFlags::MS_SYNCHRONOUS),
-    ("async", true, MsFlags::MS_SYNCHRONOUS),
-    ("dirsync", false, MsFlags::MS_DIRSYNC),
-    ("remount", false, MsFlags::MS_REMOUNT),
-    ("mand", false, MsFlags::MS_MANDLOCK),
-    ("nomand", true, MsFlags::MS_MANDLOCK),
-    ("atime", true, MsFlags::MS_NOATIME),
-    ("noatime", false, MsFlags::MS_NOATIME),
-    ("diratime", true, MsFlags::MS_NODIRATIME),
-    ("nodiratime", false, MsFlags::MS_NODIRATIME),
-    ("relatime", false, MsFlags::MS_RELATIME),
-    ("norelatime", true, MsFlags::MS_RELATIME),
-    ("strictatime", false, MsFlags::MS_STRICTATIME),
-    ("nostrictatime", true, MsFlags::MS_STRICTATIME),
-    ("silent", false, MsFlags::MS_SILENT),
-    ("loud", true, MsFlags::MS_SILENT),
-    ("iversion", false, MsFlags::MS_I_VERSION),
-    ("noiversion", true, MsFlags::MS_I_VERSION),
-    ("acl", false, MsFlags::MS_POSIXACL),
-    ("noacl", true, MsFlags::MS_POSIXACL),
-    ("lazytime", false, LAZY_TIMES),
-    ("nolazytime", true, LAZY_TIMES),
-    ("nosymfollow", false, NO_SYMLINKS),
-    ("symfollow", true, NO_SYMLINKS),
-];
-
-const PROPAGATION: [(&str, MsFlags); 8] = [
-    ("private", MsFlags::MS_PRIVATE),
-    ("shared", MsFlags::MS_SHARED),
-    ("slave", MsFlags::MS_SLAVE),
-    ("unbindable", MsFlags::MS_UNBINDABLE),
-    ("rprivate", MsFlags::MS_PRIVATE.union(MsFlags::MS_REC)),
-    ("rshared", MsFlags::MS_SHARED.union(MsFlags::MS_REC)),
-    ("rslave", MsFlags::MS_SLAVE.union(MsFlags::MS_REC)),
-    ("runbindable", MsFlags::MS_UNBINDABLE.union(MsFlags::MS_REC)),
-];
-
-/// Options for a mount and all in it: the name, the attributes to clear, those to set.
-const RECURSIVE: [(&str, u64, u64); 18] = [
-    ("rro", 0, libc::MOUNT_ATTR_RDONLY),
-    ("rrw", libc::MOUNT_ATTR_RDONLY, 0),
-    ("rnosuid", 0, libc::MOUNT_ATTR_NOSUID),
-    ("rsuid", libc::MOUNT_ATTR_NOSUID, 0),
-    ("rnodev", 0, libc::MOUNT_ATTR_NODEV),
-    ("rdev", libc::MOUNT_ATTR_NODEV, 0),
-    ("rnoexec", 0, libc::MOUNT_ATTR_NOEXEC),
-    ("rexec", libc::MOUNT_ATTR_NOEXEC, 0),
-    ("rnodiratime", 0, libc::MOUNT_ATTR_NODIRATIME),
-    ("rdiratime", libc::MOUNT_ATTR_NODIRATIME, 0),
-    ("rrelatime", libc::MOUNT_ATTR__ATIME, 0),
-    (
-        "rnoatime",
-        libc::MOUNT_ATTR__ATIME,
-        libc::MOUNT_ATTR_NOATIME,
-    ),
-    (
-        "rstrictatime",
-        libc::MOUNT_ATTR__ATIME,
-        libc::MOUNT_ATTR_STRICTATIME,
-    ),
-    ("rnosymfollow", 0, libc::MOUNT_ATTR_NOSYMFOLLOW),
-    ("rsymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW, 0),
-    ("ratime", libc::MOUNT_ATTR__ATIME, 0),
-    // No mount is without all of the three: who is not to be `relatime` stays what he is.
-    ("rnorelatime", 0, 0),
-    ("rnostrictatime", libc::MOUNT_ATTR__ATIME, 0),
-];
+use crate::spec::{Error, IdMapping, Mount, NamespaceKind, Spec};
+use devices::{DEVICES, LINKS, configured_node, node};
+use options::{FLAGS, PROPAGATION, RECURSIVE};
 
 /// The mounts, devices and links.
 pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Error> {
@@ -183,71 +83,6 @@ pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Er
         );
     }
     Ok(())
-}
-
-fn configured_node(device: &Device, spec: &Spec, detached: &mut usize) -> OciCall {
-    let kind = match device.kind.as_str() {
-        "b" => libc::S_IFBLK,
-        "p" => libc::S_IFIFO,
-        _ => libc::S_IFCHR,
-    };
-    let mode = kind | device.file_mode.unwrap_or(0o666) & 0o7777;
-    let owner = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
-    let number = (device.major as u32, device.minor as u32);
-    let path = device.path.trim_end_matches('/');
-    let is_user = spec.has(NamespaceKind::User);
-    let outside = |id, map: &[IdMapping]| {
-        let line = map
-            .iter()
-            .find(|it| it.container_id <= id && id - it.container_id < it.size)?;
-        Some(line.host_id + (id - line.container_id))
-    };
-    let linux = &spec.linux;
-    let outside = (
-        outside(owner.0, &linux.uid_mappings),
-        outside(owner.1, &linux.gid_mappings),
-    );
-    match outside {
-        (Some(user), Some(group)) if is_user && kind != libc::S_IFIFO => {
-            let index = *detached;
-            *detached += 1;
-            OciCall::Mount(Box::new(MountIn {
-                source: Some(c(path)),
-                flags: MsFlags::MS_BIND,
-                detached: Some(Detached {
-                    index,
-                    device: Some(DeviceNode {
-                        mode,
-                        number,
-                        owner: (user, group),
-                    }),
-                    owners: None,
-                    is_mapped_recursively: false,
-                    is_of_root: false,
-                    is_locked: false,
-                }),
-                ..MountIn::at(c(path))
-            }))
-        }
-        _ => node(path, mode, number, owner, is_user),
-    }
-}
-
-/// In a user namespace, whose root makes no devices, the host's own.
-fn node(path: &str, mode: u32, device: (u32, u32), owner: (u32, u32), is_user: bool) -> OciCall {
-    if is_user && mode & libc::S_IFMT != libc::S_IFIFO {
-        OciCall::BindDevice {
-            path: c(path),
-            source: c(path),
-        }
-    } else {
-        OciCall::MakeDevice {
-            path: c(path),
-            mode,
-            device,
-            owner,
-        }
-    }
 }
 
 /// Masked and read-only paths.
@@ -440,17 +275,4 @@ fn owners(mount: &Mount, spec: &Spec, field: &str) -> Result<Owners, Error> {
             why: "an idmapped mount needs maps, its own or a user namespace's",
         }),
     }
-}
-
-/// The names of the options that are understood.
-pub fn options() -> Vec<&'static str> {
-    let flags = FLAGS.iter().map(|it| it.0);
-    let propagation = PROPAGATION.iter().map(|it| it.0);
-    let mut all: Vec<_> = flags
-        .chain(propagation)
-        .chain(RECURSIVE.iter().map(|it| it.0))
-        .chain(["idmap", "ridmap", "tmpcopyup"])
-        .collect();
-    all.sort_unstable();
-    all
 }
