@@ -153,6 +153,30 @@ fn a_descriptor_of_the_process_is_sent_to_a_socket() {
     );
 }
 
+/// Callers start it beside the runtime, which may be faster.
+#[test]
+fn whoever_receives_a_terminal_or_a_descriptor_may_come_a_moment_later() {
+    for (option, has_terminal) in [("--console-socket", true), ("--pidfd-socket", false)] {
+        let Some(bundle) = Bundle::new(FOREVER, |spec| {
+            spec["process"]["terminal"] = has_terminal.into();
+        }) else {
+            return;
+        };
+        let path = bundle.path().join("socket");
+        let log = std::fs::File::create(bundle.path().join("log")).unwrap();
+        let mut command = bundle.command();
+        command.args(["run", "-d", option]).arg(&path);
+        command.arg(&bundle.id).stderr(log.try_clone().unwrap());
+        let mut runs = command.stdout(log).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(runs.wait().unwrap().success(), "{}", bundle.log());
+        drop(listener.accept().unwrap());
+        bundle.oci(&["delete", "--force", "ID"]).ok();
+        bundle.is_gone();
+    }
+}
+
 #[test]
 fn sockets_of_a_service_manager_are_passed_on() {
     let script = "echo $LISTEN_FDS $LISTEN_PID; ls /proc/self/fd | grep -cx 3";

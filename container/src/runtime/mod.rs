@@ -39,7 +39,6 @@ pub use rlimit::rlimit_number;
 pub use time::now;
 
 use std::os::fd::{OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// Where containers are remembered unless told otherwise.
@@ -63,7 +62,7 @@ const NO_TERMINAL: &str = "cannot use console socket if runc will not detach or 
 
 /// Connects to the socket that a terminal is to be sent to.
 fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
-    let socket = UnixStream::connect(path).map(OwnedFd::from);
+    let socket = notify::connect(path, notify::PATIENCE).map(OwnedFd::from);
     socket.map_err(|source| Error::At {
         what: "connect to where its terminal goes (`--console-socket`)".into(),
         path: path.into(),

@@ -257,7 +257,7 @@ impl Runtime<'_> {
             }
             LifeCall::SendDescriptor { path } => {
                 let child = self.child.as_ref().ok_or(Errno::ESRCH)?;
-                let sent = notify::send(path, b"pidfd", child.pidfd.as_fd());
+                let sent = notify::send(path, notify::PATIENCE, b"pidfd", child.pidfd.as_fd());
                 sent.map_err(|error| self.refuse(error))
             }
             LifeCall::Await(milestone) => self.await_milestone(*milestone),
