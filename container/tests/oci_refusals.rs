@@ -159,6 +159,21 @@ fn descriptors_to_inherit_have_to_be_there() {
     }
 }
 
+/// Callers written for crun name a bound.
+#[test]
+fn descriptors_to_inherit_may_be_fewer() {
+    let Some(bundle) = Bundle::new("ls /proc/self/fd | grep -cx 3", |_| {}) else {
+        return;
+    };
+    let mut command = std::process::Command::new("sh");
+    let line = "exec 3</dev/null; exec \"$0\" --root \"$1\" run --preserve-fds 100 \"$2\"";
+    command.args(["-c", line, env!("CARGO_BIN_EXE_ringside-oci")]);
+    command.arg(bundle.state_root()).arg(&bundle.id);
+    let went = command.current_dir(bundle.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&went.stdout), "1\n", "{went:?}");
+    bundle.is_gone();
+}
+
 #[test]
 fn a_limit_that_the_host_refuses_is_named_by_its_field() {
     let cases = [
