@@ -22,7 +22,7 @@ use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, pivot_root, setresgid, setres
 
 pub use rootfs::group_name;
 
-use super::{home, hooks, root};
+use super::{home, hooks, own_binary, root};
 use crate::cgroup::Entrance;
 use crate::execute::Kernel;
 use crate::plan::Plan;
@@ -80,7 +80,7 @@ pub const GO_ON_AND_TELL: u8 = b'+';
 
 /// Takes init's steps; returns only when one has failed, with the exit status.
 pub fn run(inheritance: &Inheritance<'_>) -> i32 {
-    if let Err(errno) = inheritance.streams.take() {
+    if let Err(errno) = own_binary::enter_view().and_then(|()| inheritance.streams.take()) {
         let (step, call) = (u16::MAX, 0);
         Report::Failed { step, call, errno }.send(inheritance.channel);
         return 1;

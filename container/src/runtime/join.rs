@@ -74,6 +74,11 @@ impl Joins {
         Ok(())
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Clones init into them.
     ///
     /// # Errors
@@ -83,7 +88,7 @@ impl Joins {
         what: &Clone3<'_>,
         child: impl FnOnce() -> i32,
     ) -> Result<Result<Cloned, Errno>, Error> {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return Ok(sys::clone3(what, child));
         }
         let (heard, told) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe2"))?;

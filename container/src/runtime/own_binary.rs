@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
 
@@ -12,20 +12,27 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{AccessFlags, faccessat};
 
 use super::Error;
-use crate::sys;
+use crate::sys::{self, View};
 
-/// The mount that we run from, while we hold it.
-static VIEW: Mutex<Option<OwnedFd>> = Mutex::new(None);
+/// The view of our file that who enters a container runs from.
+static VIEW: Mutex<Option<View>> = Mutex::new(None);
 
-/// Lets go of the mount that this program runs from, once there is a child that has a copy of the
-/// descriptor. Whoever closes the last one waits until every processor has passed the kernel (RCU), which
-/// takes its time; and the child has to wait anyway.
+/// Moves this process onto the view, if there is one. A child does that for itself, before it goes near a
+/// container: it has not used much of the program yet, and what is mapped anew has to be read in anew.
+pub(super) fn enter_view() -> Result<(), Errno> {
+    let mut view = VIEW.lock().unwrap_or_else(PoisonError::into_inner);
+    view.as_mut().map_or(Ok(()), View::enter)
+}
+
+/// Lets go of the view, once there is a child that has a copy of its descriptors. Whoever closes the last one
+/// waits until every processor has passed the kernel (RCU), which takes its time; and the child has to wait
+/// anyway.
 pub(super) fn let_go() {
     VIEW.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// Sees to it that this program runs from a file that nobody can write to. Called before anything of a
-/// container's is there, by a program with one thread.
+/// Sees to it that what enters a container runs from a file that nobody can write to. Called before anything of
+/// a container's is there, by a program with one thread.
 ///
 /// # Errors
 /// When it does not, and cannot.
@@ -39,8 +46,8 @@ pub fn protect() -> Result<(), Error> {
     if faccessat(AT_FDCWD, sys::OWN, AccessFlags::W_OK, AtFlags::AT_EACCESS).is_err() {
         return Ok(());
     }
-    if let Ok(mount) = sys::run_from_read_only() {
-        *VIEW.lock().unwrap_or_else(PoisonError::into_inner) = Some(mount);
+    if let Ok(view) = View::new() {
+        *VIEW.lock().unwrap_or_else(PoisonError::into_inner) = Some(view);
         return Ok(());
     }
     let own = File::open("/proc/self/exe").map_err(errno);

@@ -25,7 +25,7 @@ pub use confine::{
 };
 pub use descriptor::{close_range, own, pidfd_open, pidfd_send_signal, socket_pair};
 pub use network::loopback_up;
-pub use own_binary::{OWN, execute_file, run_from_read_only};
+pub use own_binary::{OWN, View, execute_file};
 pub use program::enter;
 pub use root::{open_in_root, open_without_links, set_mount_attributes, set_propagation};
 pub use spawn::{Program, SpawnError, spawn};

@@ -11,8 +11,8 @@
 //!            before                               after
 //! r--  ELF   /usr/bin/oci  host's mount           /oci  our mount, read-only
 //! r-x  text  /usr/bin/oci                         /oci
-//! r--  relro /usr/bin/oci  (written to: copies)   anonymous memory with the same bytes
-//! rw-  data  /usr/bin/oci  (written to: copies)   anonymous memory with the same bytes
+//! r--  relro /usr/bin/oci  (written to: copies)   /oci  (what was written to is written again)
+//! rw-  data  /usr/bin/oci  (written to: copies)   /oci  (the same)
 //! exe        /usr/bin/oci                         /oci
 //! ```
 //!
@@ -32,34 +32,58 @@ pub const OWN: &CStr = c"/proc/self/exe";
 
 const PAGE_BYTES: usize = 4096;
 
-/// Moves the running program onto a read-only view of its own file, and gives the mount. When the last
-/// copy of that descriptor is closed, the mount is nowhere, and nobody can make it writable again.
-///
-/// # Errors
-/// `EPERM` without CAP_SYS_ADMIN, `EBUSY` with more than one thread (which could write to what is being
-/// copied), `EINVAL` on a kernel without CONFIG_CHECKPOINT_RESTORE; nothing has changed then, as far as
-/// anybody can see.
-pub fn run_from_read_only() -> Result<OwnedFd, Errno> {
-    // A directory has a link for each in it, one for itself and one for its name.
-    if stat(c"/proc/self/task")?.st_nlink != 3 {
-        return Err(Errno::EBUSY);
+type Page = [u8; PAGE_BYTES];
+
+/// A read-only view of this program's file, for a process to move onto.
+#[derive(Debug)]
+pub struct View {
+    /// The mount, which is attached nowhere: when the last copy of this descriptor is closed nobody can make it
+    /// writable again.
+    _mount: OwnedFd,
+    /// The program's file in it, until somebody has moved.
+    file: Option<OwnedFd>,
+}
+
+impl View {
+    /// Makes one. The calling process still runs from where it did.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_SYS_ADMIN, `EBUSY` with more than one thread (which could write to what is being
+    /// copied), `EINVAL` on a kernel without CONFIG_CHECKPOINT_RESTORE, on which nobody could move.
+    pub fn new() -> Result<Self, Errno> {
+        // A directory has a link for each in it, one for itself and one for its name.
+        if stat(c"/proc/self/task")?.st_nlink != 3 {
+            return Err(Errno::EBUSY);
+        }
+        layout_bytes()?;
+        let tree = clone_tree(OWN, false)?;
+        let (ours, there) = (stat(OWN)?, fstat(&tree)?);
+        if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino) {
+            return Err(Errno::ESTALE);
+        }
+        set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)?;
+        let path = format!("/proc/self/fd/{}", tree.as_raw_fd());
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file = open(path.as_str(), flags, Mode::empty())?;
+        Ok(Self {
+            _mount: tree,
+            file: Some(file),
+        })
     }
-    let tree = clone_tree(OWN, false)?;
-    let (ours, there) = (stat(OWN)?, fstat(&tree)?);
-    if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino) {
-        return Err(Errno::ESTALE);
+
+    /// Moves the calling process onto it; a second time, or in a child of one that has moved, there is nothing
+    /// to do.
+    ///
+    /// # Errors
+    /// The kernel's. What is mapped then is what was, or the same bytes of the view.
+    pub fn enter(&mut self) -> Result<(), Errno> {
+        let Some(file) = self.file.take() else {
+            return Ok(());
+        };
+        let layout = layout()?;
+        remap(file.as_fd())?;
+        become_file(file.as_fd(), layout)
     }
-    set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)?;
-    let path = format!("/proc/self/fd/{}", tree.as_raw_fd());
-    let file = open(
-        path.as_str(),
-        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
-    let layout = layout()?;
-    remap(file.as_fd())?;
-    become_file(file.as_fd(), layout)?;
-    Ok(tree)
 }
 
 /// Puts the same bytes under every segment of the program that its file is mapped to.
@@ -80,23 +104,39 @@ fn remap(file: BorrowedFd<'_>) -> Result<(), Errno> {
         if it.p_flags & libc::PF_X != 0 {
             protection |= libc::PROT_EXEC;
         }
-        let (protection, flags, fd, offset) = if is_written {
-            let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
-            (protection | libc::PROT_WRITE, anonymous, -1, 0)
-        } else {
-            let offset = down(it.p_offset as usize) as libc::off_t;
-            (protection, libc::MAP_PRIVATE, file.as_raw_fd(), offset)
-        };
+        if is_written {
+            protection |= libc::PROT_WRITE;
+        }
+        let offset = down(it.p_offset as usize) as libc::off_t;
         // SAFETY: a new mapping, where there is none.
-        let fresh =
-            unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, fd, offset) };
+        let fresh = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                protection,
+                libc::MAP_PRIVATE,
+                file.as_raw_fd(),
+                offset,
+            )
+        };
         if fresh == libc::MAP_FAILED {
             return Err(Errno::last());
         }
         if is_written {
-            // SAFETY: the pages of this segment are ours and readable, the new ones are as many; nobody
-            // else is there to write to them meanwhile, and this function writes to its stack only.
-            unsafe { std::ptr::copy_nonoverlapping(start as *const u8, fresh.cast(), bytes) };
+            // SAFETY: the pages of this segment are ours and readable, the new ones are as many and writable,
+            // and both begin where pages do; nobody else is there to write to them meanwhile, and this function
+            // writes to its stack only.
+            unsafe {
+                let pages = bytes / PAGE_BYTES;
+                let before = std::slice::from_raw_parts(start as *const Page, pages);
+                let after = std::slice::from_raw_parts_mut(fresh.cast::<Page>(), pages);
+                for (after, before) in after.iter_mut().zip(before) {
+                    // Most are as the file has them.
+                    if after != before {
+                        *after = *before;
+                    }
+                }
+            }
         }
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         // SAFETY: what is replaced is replaced by the same bytes with the same protection, in one step:
@@ -193,9 +233,19 @@ fn layout() -> Result<Layout, Errno> {
     })
 }
 
+const PR_SET_MM: libc::c_int = 35;
+
+/// How large the kernel has a [`Layout`], which only one that can take it knows.
+fn layout_bytes() -> Result<u32, Errno> {
+    const PR_SET_MM_MAP_SIZE: libc::c_ulong = 15;
+    let mut bytes = 0u32;
+    // SAFETY: the kernel writes one integer, which lives across the call.
+    check(unsafe { libc::prctl(PR_SET_MM, PR_SET_MM_MAP_SIZE, &raw mut bytes, 0, 0) }.into())?;
+    Ok(bytes)
+}
+
 /// Makes `file` the program's, to all who ask; the old one may not be mapped any more.
 fn become_file(file: BorrowedFd<'_>, mut layout: Layout) -> Result<(), Errno> {
-    const PR_SET_MM: libc::c_int = 35;
     const PR_SET_MM_MAP: libc::c_ulong = 14;
     layout.exe_fd = file.as_raw_fd() as u32;
     // SAFETY: the kernel reads as many bytes of the layout as it is told, and the layout is what it has

@@ -63,6 +63,10 @@ impl Runtime<'_> {
                 cgroup: group.directory_fd(),
                 ..Clone3::default()
             };
+            // Who is born among a container's processes is seen by them from its first instruction on.
+            if !self.joins.is_empty() {
+                own_binary::enter_view()?;
+            }
             match self.joins.clone3(&what, || init::run(&inheritance)) {
                 Ok(cloned) => cloned,
                 Err(error) => return Err(self.refuse(error)),
