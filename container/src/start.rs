@@ -180,7 +180,7 @@ impl Kernel for Runtime<'_> {
                 let layout = self.host.cgroups.as_ref().ok_or(Errno::ENOENT)?;
                 let group = Ephemeral::create(layout, *controllers);
                 let group = group.map_err(|error| self.refuse(error))?;
-                let entrance = group.entrance();
+                let entrance = group.entrance_v1();
                 self.group = Some(group);
                 self.entrance = Some(entrance.map_err(|error| self.refuse(error))?);
                 Ok(())

@@ -32,7 +32,6 @@ pub struct Entrance {
 
 #[derive(Debug)]
 struct Door {
-    version: Version,
     path: PathBuf,
     fd: OwnedFd,
 }
@@ -48,7 +47,7 @@ pub struct EntranceError {
 }
 
 impl Entrance {
-    pub(super) fn open(directories: &[Directory]) -> Result<Entrance> {
+    pub(super) fn open<'a>(directories: impl Iterator<Item = &'a Directory>) -> Result<Entrance> {
         let door = |dir: &Directory| {
             let name = match dir.version() {
                 Version::V1 => TASKS,
@@ -62,13 +61,12 @@ impl Entrance {
                     source,
                 })?;
             Ok(Door {
-                version: dir.version(),
                 path: dir.file(name),
                 fd,
             })
         };
         Ok(Entrance {
-            doors: directories.iter().map(door).collect::<Result<_>>()?,
+            doors: directories.map(door).collect::<Result<_>>()?,
         })
     }
 
@@ -80,24 +78,7 @@ impl Entrance {
     /// # Errors
     /// The first door that did not open; the process then stands in the doors before it.
     pub fn enter(&self) -> Result<(), EntranceError> {
-        self.enter_some(|_| true)
-    }
-
-    /// The same for a child that `CLONE_INTO_CGROUP` already put into the version 2 directory.
-    ///
-    /// # Errors
-    /// As [`enter`](Entrance::enter).
-    pub fn enter_v1(&self) -> Result<(), EntranceError> {
-        self.enter_some(|version| version == Version::V1)
-    }
-
-    fn enter_some(&self, test: impl Fn(Version) -> bool) -> Result<(), EntranceError> {
-        for (door, d) in self
-            .doors
-            .iter()
-            .enumerate()
-            .filter(|(_, d)| test(d.version))
-        {
+        for (door, d) in self.doors.iter().enumerate() {
             write_all(d.fd.as_fd(), b"0").map_err(|errno| EntranceError { door, errno })?;
         }
         Ok(())

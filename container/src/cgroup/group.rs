@@ -264,7 +264,17 @@ impl Group {
     /// # Errors
     /// [`Error::Write`] with the file that cannot be opened.
     pub fn entrance(&self) -> Result<Entrance> {
-        Entrance::open(&self.directories)
+        Entrance::open(self.directories.iter())
+    }
+
+    /// The same for a child that is born in the version 2 directory, see [`directory_fd`](Group::directory_fd):
+    /// the way into the others.
+    ///
+    /// # Errors
+    /// As [`entrance`](Group::entrance).
+    pub fn entrance_v1(&self) -> Result<Entrance> {
+        let is_v1 = |it: &&Directory| it.version() == Version::V1;
+        Entrance::open(self.directories.iter().filter(is_v1))
     }
 
     /// The processes of the group and of all groups below it, each once; 0 stands for those that

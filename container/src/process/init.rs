@@ -141,7 +141,7 @@ struct Child<'a> {
 impl Kernel for Child<'_> {
     fn call(&mut self, call: &Call) -> Result<(), Errno> {
         match call {
-            Call::EnterGroup => match self.entrance.map(Entrance::enter_v1) {
+            Call::EnterGroup => match self.entrance.map(Entrance::enter) {
                 Some(entered) => entered.map_err(|error| error.errno),
                 None => Err(Errno::ENOENT),
             },

@@ -92,15 +92,15 @@ pub fn run_attached(
     what: &Create,
     observer: &mut dyn Observer,
 ) -> Result<(Running, ExitStatus), Error> {
+    let prepared = Prepared::new(what, false)?;
+    let has_terminal = (prepared.spec.process.as_ref()).is_some_and(|it| it.terminal);
     let sockets = match &what.console_socket {
-        Some(_) => None,
-        None => Some(foreground::sockets()?),
+        None if has_terminal => Some(foreground::sockets()?),
+        _ => None,
     };
     let (ours, theirs) = sockets.unzip();
-    let made = run(what, theirs, observer)?;
-    let has_terminal = made.spec.process.as_ref().is_some_and(|it| it.terminal);
-    let terminal = ours.filter(|_| has_terminal);
-    let terminal = terminal.map(|socket| foreground::receive(&socket));
+    let made = prepared.make(what, theirs, Streams::default(), observer)?;
+    let terminal = ours.map(|socket| foreground::receive(&socket));
     let terminal = terminal.transpose().map_err(Error::system("recvmsg"))?;
     let running = made.unlock()?;
     foreground::relay(terminal.as_ref(), running.pidfd(), running.pid())

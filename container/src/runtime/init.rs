@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
@@ -55,10 +55,8 @@ pub struct Inheritance<'a> {
     pub streams: Streams<'a>,
     /// How many descriptors past the standard streams stay open.
     pub preserved: u32,
-    /// The door to the cgroup.
+    /// The door to the cgroup, to what of it init is not born in.
     pub entrance: Option<&'a Entrance>,
-    /// Whether init is born in the v2 part of it.
-    pub is_born_in_group: bool,
     /// The directories of the cgroup, each with its name in the container.
     pub groups: &'a [(String, PathBuf)],
     /// Where the only hierarchy is mounted, if that is v2.
@@ -92,7 +90,8 @@ pub fn run(inheritance: &Inheritance<'_>) -> i32 {
         terminal: None,
         label: None,
         clocks: None,
-        empty: None,
+        covers: root::Covers::default(),
+        parent: root::Parent::default(),
         root_path: None,
         environment: None,
         not_executed: None,
@@ -114,8 +113,10 @@ struct Init<'a> {
     label: Option<OwnedFd>,
     /// Where offsets of its clocks are written to.
     clocks: Option<OwnedFd>,
-    /// The empty directory that masks others.
-    empty: Option<OwnedFd>,
+    /// What hides other files.
+    covers: root::Covers,
+    /// The directory that the last node or link was made in.
+    parent: root::Parent,
     root_path: Option<PathBuf>,
     /// The program's environment with what was found out inside.
     environment: Option<Vec<CString>>,
@@ -171,6 +172,10 @@ impl Kernel for Init<'_> {
 
 impl Init<'_> {
     fn oci(&mut self, call: &OciCall) -> Result<(), Errno> {
+        // Whatever is mounted may lie on it.
+        if !matches!(call, OciCall::MakeDevice { .. } | OciCall::Link { .. }) {
+            self.parent = root::Parent::default();
+        }
         match call {
             OciCall::Join { kind, path } => {
                 let file = open(
@@ -210,7 +215,11 @@ impl Init<'_> {
                 mode,
                 device,
                 owner,
-            } => root::make_device(self.root()?, path, *mode, *device, *owner),
+            } => {
+                let root = self.root.as_ref().ok_or(Errno::EBADF)?;
+                let (directory, name) = self.parent.of(root.as_fd(), path)?;
+                root::make_device(directory, name, *mode, *device, *owner)
+            }
             OciCall::BindDevice { path, source } => {
                 let bind = MountIn {
                     source: Some(source.clone()),
@@ -219,10 +228,14 @@ impl Init<'_> {
                 };
                 root::mount_in(self.root()?, &bind, None)
             }
-            OciCall::Link { path, target } => root::link(self.root()?, path, target),
+            OciCall::Link { path, target } => {
+                let root = self.root.as_ref().ok_or(Errno::EBADF)?;
+                let (directory, name) = self.parent.of(root.as_fd(), path)?;
+                root::link(directory, name, target)
+            }
             OciCall::Mask { path } => {
                 let root = self.root.as_ref().ok_or(Errno::EBADF)?;
-                root::mask(root.as_fd(), path, &mut self.empty)
+                root::mask(root.as_fd(), path, &mut self.covers)
             }
             OciCall::ReadOnlyMount { path } => {
                 let mounted = root::resolve(self.root()?, path, root::Make::Nothing)?;
@@ -270,9 +283,9 @@ impl Init<'_> {
                 chroot(c".")?;
                 chdir(c"/")
             }
+            // The root has just been entered, and is the current directory.
             OciCall::RootReadOnly => {
-                let here = open(c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-                sys::set_mount_attributes(here.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)
+                sys::set_mount_attributes(AT_FDCWD, libc::MOUNT_ATTR_RDONLY, 0, false)
             }
             OciCall::RootPropagation { flags } => {
                 mount(None::<&CStr>, c"/", None::<&CStr>, *flags, None::<&CStr>)
@@ -383,14 +396,8 @@ impl Init<'_> {
     }
 
     fn enter_group(&self) -> Result<(), Errno> {
-        let Some(entrance) = self.inheritance.entrance else {
-            return Ok(());
-        };
-        let entered = if self.inheritance.is_born_in_group {
-            entrance.enter_v1()
-        } else {
-            entrance.enter()
-        };
+        let entrance = self.inheritance.entrance;
+        let entered = entrance.map_or(Ok(()), Entrance::enter);
         entered.map_err(|error| error.errno)
     }
 

@@ -23,7 +23,7 @@ pub use confine::{
     SchedulerAttributes, default_signals, load_filter, raise_ambient, set_io_priority,
     set_memory_policy, set_rlimit, set_scheduler,
 };
-pub use descriptor::{close_range, own, pidfd_open, pidfd_send_signal, socket_pair};
+pub use descriptor::{close_range, fstat, own, pidfd_open, pidfd_send_signal, socket_pair};
 pub use network::loopback_up;
 pub use own_binary::{OWN, View, execute_file};
 pub use program::enter;
@@ -31,7 +31,8 @@ pub use root::{open_in_root, open_without_links, set_mount_attributes, set_propa
 pub use spawn::{Program, SpawnError, spawn};
 
 pub use tree::{
-    attach_tree, clone_tree, clone_tree_at, descriptor_of, map_tree, namespace_kind, new_tmpfs,
+    attach_tree, clone_tree, clone_tree_at, clone_tree_of, descriptor_of, map_tree, namespace_kind,
+    new_tmpfs,
 };
 
 pub use terminal::{control_terminal, set_terminal_size, terminal_peer, terminal_size};

@@ -43,6 +43,19 @@ pub fn clone_tree_at(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, 
     Ok(own(fd as RawFd))
 }
 
+/// The same of the mount that `fd` stands on, seen from there, and of all in it.
+///
+/// # Errors
+/// As [`clone_tree`].
+pub fn clone_tree_of(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE | libc::O_CLOEXEC;
+    let flags = OPEN_TREE_CLONE | flags as libc::c_uint;
+    // SAFETY: the path is an empty C string; the rest are integers.
+    let tree =
+        check(unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) })?;
+    Ok(own(tree as RawFd))
+}
+
 /// The root of a new tmpfs that is mounted nowhere (`man 2 fsopen`, `man 2 fsmount`).
 ///
 /// # Errors

@@ -29,7 +29,7 @@ impl Runtime<'_> {
         };
         let (ours, theirs) = sys::socket_pair()?;
         let cloned = {
-            let entrance = match group.entrance() {
+            let entrance = match group.entrance_v1() {
                 Ok(entrance) => entrance,
                 Err(error) => return Err(self.refuse(error)),
             };
@@ -50,7 +50,6 @@ impl Runtime<'_> {
                 preserved: birth.preserved,
                 streams: birth.streams,
                 entrance: Some(&entrance),
-                is_born_in_group: group.directory_fd().is_some(),
                 groups: &groups,
                 unified: unified.map(|it| it.mount_point.as_path()),
                 state: &|pid, status| self.record.for_hooks(pid, status),

@@ -64,7 +64,7 @@ impl Init<'_> {
 
     /// Lets go of what the root was made with.
     pub(super) fn leave_host(&mut self) {
-        (self.root, self.empty) = (None, None);
+        (self.root, self.covers) = (None, root::Covers::default());
         for taken in self.inheritance.detached.iter().flatten() {
             if let Ok(number) = u32::try_from(taken.as_raw_fd()) {
                 let _ = sys::close_range(number, number);
@@ -108,6 +108,7 @@ impl Init<'_> {
         };
         let named = |target: Vec<u8>| MountIn::at(text(target));
         let root = self.root()?;
+        let mut parent = root::Parent::default();
         if self.inheritance.unified.is_some() {
             let whole = MountIn {
                 source: Some(c"cgroup".into()),
@@ -150,7 +151,8 @@ impl Init<'_> {
             root::mount_in(root, &bind, None)?;
             for other in name.split(',').filter(|other| other != name) {
                 let link = text([target.to_bytes(), b"/", other.as_bytes()].concat());
-                root::link(root, &link, &text(name.as_str()))?;
+                let (directory, other) = parent.of(root, &link)?;
+                root::link(directory, other, &text(name.as_str()))?;
             }
         }
         if is_read_only {

@@ -13,16 +13,17 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::SFlag;
 
 use crate::plan::call::text;
+use crate::sys::fstat;
 
 pub use attributes::NO_SYMLINKS;
-pub use hide::{make_read_only, mask};
+pub use hide::{Covers, make_read_only, mask};
 pub use mount::mount_in;
 pub use node::{link, make_device};
 pub use proc::is_proc;
-pub use resolve::{Make, resolve};
+pub use resolve::{Make, Parent, resolve};
 
 /// A path that opens what `fd` stands for.
 pub fn by_descriptor(fd: BorrowedFd<'_>) -> CString {

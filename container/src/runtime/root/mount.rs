@@ -5,15 +5,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::SFlag;
 
 use super::attributes::{Others, attributes, locked};
 use super::proc::{PROC_ROOT_INODE, check_proc, is_proc};
+use super::resolve::find_or_make;
 use super::{Make, by_descriptor, kind, resolve};
 use crate::plan::call::text;
 use crate::plan::oci::MountIn;
 use crate::runtime::copy_up;
-use crate::sys;
+use crate::sys::{self, fstat};
 
 /// Mounts something in `root`: for a bind `tree`, if it was made ready by somebody else.
 ///
@@ -74,16 +75,16 @@ fn new_in(root: BorrowedFd<'_>, what: &MountIn) -> Result<(), Errno> {
     let is_kernels = is_proc || what.kind.as_deref() == Some(c"sysfs");
     let is_change = what.flags.contains(MsFlags::MS_REMOUNT);
     // What is masked in the kernel's is masked by its path, which has to lead there for good.
-    let open = || match is_kernels {
-        true => sys::open_without_links(root, &what.target),
-        false => resolve(root, &what.target, Make::Nothing),
-    };
-    let (target, was_there) = match open() {
-        Err(Errno::ENOENT) => {
-            let made = resolve(root, &what.target, Make::Directory)?;
-            (if is_kernels { open()? } else { made }, false)
+    let (target, was_there) = if is_kernels {
+        match sys::open_without_links(root, &what.target) {
+            Err(Errno::ENOENT) => {
+                resolve(root, &what.target, Make::Directory)?;
+                (sys::open_without_links(root, &what.target)?, false)
+            }
+            there => (there?, true),
         }
-        there => (there?, true),
+    } else {
+        find_or_make(root, &what.target, Make::Directory)?
     };
     if !is_change {
         check_proc(root, target.as_fd(), is_proc)?;

@@ -4,9 +4,10 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{fstat, fstatat};
+use nix::sys::stat::fstatat;
 
 use super::by_descriptor;
+use crate::sys::fstat;
 
 /// The inode of a procfs's root directory (`PROC_ROOT_INO` of <linux/proc_fs.h>).
 pub const PROC_ROOT_INODE: u64 = 1;

@@ -2,7 +2,7 @@
 //! (`man 2 openat2`, `RESOLVE_IN_ROOT`).
 
 use std::ffi::{CStr, OsStr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
@@ -30,6 +30,18 @@ pub enum Make {
 /// # Errors
 /// The kernel's.
 pub fn resolve(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<OwnedFd, Errno> {
+    find_or_make(root, path, make).map(|(found, _)| found)
+}
+
+/// The same, and whether it was there.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn find_or_make(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    make: Make,
+) -> Result<(OwnedFd, bool), Errno> {
     resolve_links(root, path, make, MOST_LINKS)
 }
 
@@ -41,13 +53,13 @@ fn resolve_links(
     path: &CStr,
     make: Make,
     links: u8,
-) -> Result<OwnedFd, Errno> {
+) -> Result<(OwnedFd, bool), Errno> {
     match sys::open_in_root(root, path, libc::O_PATH, 0) {
         Err(Errno::ENOENT) if make != Make::Nothing => {}
-        other => return other,
+        other => return other.map(|there| (there, true)),
     }
     let (before, name) = split(path)?;
-    let directory = resolve_links(root, &text(before), Make::Directory, links)?;
+    let (directory, _) = resolve_links(root, &text(before), Make::Directory, links)?;
     match make_one(&directory, name, make == Make::File) {
         // A link to what is not there: that is what is missing.
         Err(Errno::EEXIST) if links > 0 => {
@@ -61,7 +73,7 @@ fn resolve_links(
         }
         other => other?,
     }
-    sys::open_in_root(root, path, libc::O_PATH, 0)
+    sys::open_in_root(root, path, libc::O_PATH, 0).map(|made| (made, false))
 }
 
 /// Makes a directory or an empty file.
@@ -90,16 +102,36 @@ fn split(path: &CStr) -> Result<(&[u8], &OsStr), Errno> {
     Ok((directory, OsStr::from_bytes(name)))
 }
 
-/// Opens the directory of `path` in `root`; gives it and the last name.
-pub fn parent<'a>(root: BorrowedFd<'_>, path: &'a CStr) -> Result<(OwnedFd, &'a OsStr), Errno> {
-    let (directory, name) = split(path)?;
-    Ok((resolve(root, &text(directory), Make::Directory)?, name))
+/// The directory that something was made in last: the next one is as a rule made there as well.
+#[derive(Default)]
+pub struct Parent(Option<(Vec<u8>, OwnedFd)>);
+
+impl Parent {
+    /// Opens the directory of `path` in `root`, and makes it; gives it and the last name. Only while nothing is
+    /// mounted in between.
+    ///
+    /// # Errors
+    /// As [`resolve`].
+    pub fn of<'a>(
+        &mut self,
+        root: BorrowedFd<'_>,
+        path: &'a CStr,
+    ) -> Result<(BorrowedFd<'_>, &'a OsStr), Errno> {
+        let (before, name) = split(path)?;
+        let known = self.0.take().filter(|(path, _)| path == before);
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let opened = resolve(root, &text(before), Make::Directory)?;
+                (before.to_vec(), opened)
+            }
+        };
+        Ok((self.0.insert(known).1.as_fd(), name))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     fn root() -> (tempfile::TempDir, OwnedFd) {
