@@ -1,8 +1,10 @@
 //! What `ringside-oci` costs beside crun, runc and the floor, on the configuration that `spec` writes with
 //! `/bin/true` for a program: a whole `run`, and `create` + `start` + `delete`.
 //!
-//! Every round runs each once, in an order that turns, so that all see the same machine; medians, their
-//! ratios and the 95 % intervals of those are printed. Time is wall-clock and, which a busy machine moves
+//! Every round runs each once, in an order that is drawn anew, so that all see the same machine and nobody has
+//! the same neighbour; medians, their ratios and the 95 % intervals of those are printed. Before each there is
+//! a pause: the kernel takes network namespaces and cgroups apart after their last process has ended, and
+//! whoever comes next would pay for it. Time is wall-clock and, which a busy machine moves
 //! less, the processor time of the runtime and what it waited for. Memory is the peak of a `run`, as
 //! `busybox time -v` has it.
 //!
@@ -13,12 +15,17 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use ringside_benches::floor::Floor;
 use ringside_benches::stats;
+
+/// How long the kernel has to take apart what the one before has left.
+const PAUSE: Duration = Duration::from_millis(60);
 
 /// One runtime, or the floor.
 struct Arm {
@@ -96,9 +103,11 @@ fn main() {
 
     let mut run: Vec<Series> = arms.iter().map(|_| Series::default()).collect();
     let mut life: Vec<Series> = arms.iter().map(|_| Series::default()).collect();
-    for round in 0..rounds {
-        for place in 0..arms.len() {
-            let index = (place + round) % arms.len();
+    let mut chance = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let mut order: Vec<usize> = (0..arms.len()).collect();
+    for _ in 0..rounds {
+        order.shuffle(&mut chance);
+        for &index in &order {
             run[index].take(|| arms[index].run(&bundle));
             if !arms[index].is_floor {
                 life[index].take(|| arms[index].live(&bundle));
@@ -203,6 +212,7 @@ impl Arm {
 
 impl Series {
     fn take(&mut self, what: impl FnOnce() -> Result<(), String>) {
+        sleep(PAUSE);
         let (before, begun) = (processor_ms(), Instant::now());
         let done = what();
         self.wall.push(begun.elapsed().as_secs_f64() * 1e3);
