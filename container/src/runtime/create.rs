@@ -59,7 +59,7 @@ pub struct Made {
     /// What is remembered of it.
     pub record: Record,
     /// Its configuration.
-    pub spec: Spec,
+    pub spec: Box<Spec>,
 }
 
 /// Makes a container whose init waits for [`start`](super::start::start()).
@@ -180,7 +180,7 @@ fn warn_of_label(spec: &Spec) {
 /// All that is known before anything is done.
 struct Prepared {
     bytes: Vec<u8>,
-    spec: Spec,
+    spec: Box<Spec>,
     bundle: PathBuf,
     rootfs: PathBuf,
     layout: Layout,
@@ -203,7 +203,7 @@ impl Prepared {
             .clone()
             .unwrap_or_else(|| bundle.join("config.json"));
         let bytes = crate::spec::read(&config)?;
-        let mut spec = Spec::parse(&bytes)?;
+        let mut spec = Box::new(Spec::parse(&bytes)?);
         spec.validate()?;
         spec.count_zero_pids();
         warn_of_label(&spec);
@@ -350,7 +350,7 @@ pub struct Running {
     init: Cloned,
     directory: Unlocked,
     record: Record,
-    spec: Spec,
+    spec: Box<Spec>,
 }
 
 impl Made {

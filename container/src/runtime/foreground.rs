@@ -89,7 +89,9 @@ pub(super) fn relay(
         copy_size(std::io::stdin().as_fd(), master.as_fd());
     }
     let (mut input_ends, mut output_ends) = (master.is_none(), master.is_none());
-    let stdin = std::io::stdin();
+    // Without a terminal it is the program's own, and none of ours.
+    let stdin = master.map(|_| std::io::stdin());
+    let input = stdin.as_ref().map_or(process, AsFd::as_fd);
     loop {
         let on = |fd, skip: bool| {
             PollFd::new(
@@ -106,7 +108,7 @@ pub(super) fn relay(
             on(process, false),
             on(signals.as_fd(), false),
             on(terminal, output_ends),
-            on(stdin.as_fd(), input_ends),
+            on(input, input_ends),
         ];
         match poll(&mut ready, PollTimeout::NONE) {
             Ok(_) | Err(nix::Error::EINTR) => {}
@@ -123,7 +125,7 @@ pub(super) fn relay(
             while let Ok(Some(signal)) = signals.read_signal() {
                 match (signal.ssi_signo as i32, master) {
                     (libc::SIGCHLD, _) => bury(pid),
-                    (libc::SIGWINCH, Some(master)) => copy_size(stdin.as_fd(), master.as_fd()),
+                    (libc::SIGWINCH, Some(master)) => copy_size(input, master.as_fd()),
                     (number, _) if Signal::try_from(number) == Ok(Signal::SIGURG) => {}
                     (number, _) => drop(sys::pidfd_send_signal(process, number)),
                 }
@@ -134,7 +136,7 @@ pub(super) fn relay(
                 output_ends = !copy(master.as_fd(), std::io::stdout().as_fd());
             }
             if typed {
-                input_ends = !copy(stdin.as_fd(), master.as_fd());
+                input_ends = !copy(input, master.as_fd());
             }
         }
         // What was written last is still to be read.

@@ -248,7 +248,7 @@ impl Unlocked {
             }
         };
         let there = nix::sys::stat::stat(&path).map(|it| it.st_ino);
-        let is_there = nix::sys::stat::fstat(lock.as_fd()).map(|it| it.st_ino) == there;
+        let is_there = sys::fstat(lock.as_fd()).map(|it| it.st_ino) == there;
         Ok(is_there.then_some(Directory { path, lock }))
     }
 }
