@@ -4,7 +4,7 @@
 mod support_oci;
 
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use support_oci::{Bundle, Went};
@@ -64,16 +64,7 @@ impl Owned {
     }
 
     fn oci(&self, arguments: &[&str]) -> Went {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = self.command().args(arguments).output().unwrap();
-        Went {
-            code: status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&stdout).into_owned(),
-            err: String::from_utf8_lossy(&stderr).into_owned(),
-        }
+        Went::of(&self.command().args(arguments).output().unwrap())
     }
 }
 

@@ -218,7 +218,7 @@ fn inside(path: &Path) -> CString {
     text(inside)
 }
 
-pub(super) fn directory(path: impl Into<Vec<u8>>) -> Call {
+pub(super) fn directory(path: impl AsRef<[u8]>) -> Call {
     Call::MakeDirectory {
         path: text(path),
         mode: 0o755,

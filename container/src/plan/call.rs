@@ -162,15 +162,10 @@ pub enum Call {
 
 /// A C string of a path or text that the plan itself wrote: it has no NUL byte by construction, and
 /// ends before one if it does.
-pub(crate) fn text(bytes: impl Into<Vec<u8>>) -> CString {
-    let mut bytes = bytes.into();
-    bytes.truncate(
-        bytes
-            .iter()
-            .position(|&byte| byte == 0)
-            .unwrap_or(bytes.len()),
-    );
-    CString::new(bytes).unwrap_or_default()
+pub(crate) fn text(bytes: impl AsRef<[u8]>) -> CString {
+    let bytes = bytes.as_ref();
+    let end = bytes.iter().position(|&byte| byte == 0);
+    CString::new(&bytes[..end.unwrap_or(bytes.len())]).unwrap_or_default()
 }
 
 impl Call {

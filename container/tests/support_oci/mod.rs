@@ -27,6 +27,16 @@ pub struct Went {
 }
 
 impl Went {
+    /// What a command that has ended gave.
+    pub fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+
     /// Standard output of a command that has to succeed.
     #[track_caller]
     pub fn ok(self) -> String {
@@ -129,16 +139,7 @@ impl Bundle {
         let arguments = arguments
             .iter()
             .map(|it| if *it == "ID" { self.id.as_str() } else { it });
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = self.command().args(arguments).output().unwrap();
-        Went {
-            code: status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&stdout).into_owned(),
-            err: String::from_utf8_lossy(&stderr).into_owned(),
-        }
+        Went::of(&self.command().args(arguments).output().unwrap())
     }
 
     /// Runs `create` with its output where it does not keep anybody waiting.
