@@ -153,11 +153,7 @@ impl Runtime<'_> {
     fn ended_early(&mut self) -> Errno {
         // Another command has started or killed it meanwhile.
         if self.child.is_none() && self.target.is_some() {
-            let id = self.record.id.clone();
-            return self.refuse(match self.record.init() {
-                Some(_) => Error::not_created(id, Status::Running),
-                None => Error::ended_unstarted(id),
-            });
+            return self.refuse(self.not_to_start());
         }
         let status = self.child.as_ref().map(|child| {
             let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);

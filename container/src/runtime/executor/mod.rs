@@ -130,6 +130,15 @@ impl<'a> Runtime<'a> {
         errno
     }
 
+    /// Why nobody waits to be started: another command has started it, or killed it, since it was looked at.
+    fn not_to_start(&self) -> Error {
+        let id = self.record.id.clone();
+        match self.record.init() {
+            Some(_) => Error::not_created(id, Status::Running),
+            None => Error::ended_unstarted(id),
+        }
+    }
+
     fn state(&self, status: Status) -> Vec<u8> {
         let pid = if status == Status::Stopped {
             0
@@ -265,12 +274,7 @@ impl Runtime<'_> {
             LifeCall::Connect { path } => {
                 self.channel = Some(match state::connect(path) {
                     Err(Errno::ECONNREFUSED | Errno::ENOENT) => {
-                        // It was started, or killed, since it was looked at.
-                        let id = self.record.id.clone();
-                        return Err(self.refuse(match self.record.init() {
-                            Some(_) => Error::not_created(id, Status::Running),
-                            None => Error::ended_unstarted(id),
-                        }));
+                        return Err(self.refuse(self.not_to_start()));
                     }
                     other => other?,
                 });
