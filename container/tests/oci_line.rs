@@ -40,14 +40,8 @@ fn options_come_before_and_after_the_name_and_unknown_ones_are_named() {
         "{error}"
     );
     for (arguments, said) in [
-        (vec!["--criu", "/x", "list"], "--criu"),
         (vec!["--log-format", "xml", "list"], "log-format"),
         (vec!["--rootless", "maybe", "list"], "--rootless"),
-        (vec!["checkpoint", "ID"], "not supported"),
-        (
-            vec!["checkpoint", "--parent-path", "x", "ID"],
-            "checkpoint --parent-path: checkpoints are not supported",
-        ),
         (
             vec!["update", "--l3-cache-schema", "x", "ID"],
             "l3-cache-schema",
@@ -157,6 +151,8 @@ fn features_are_what_is_understood() {
         true
     );
     assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
+    let checkpoints = "org.opencontainers.runc.checkpoint.enabled";
+    assert_eq!(features["annotations"][checkpoints], "true");
     // It is what podman asks for in this way.
     assert_eq!(
         features["potentiallyUnsafeConfigAnnotations"],

@@ -95,7 +95,10 @@ impl Group {
 
     /// Where freezing happens: the controller of version 1 if the group joined it, else any
     /// directory of version 2.
-    pub(super) fn freezer(&self) -> Result<&Directory> {
+    ///
+    /// # Errors
+    /// [`Error::NotJoined`].
+    pub fn freezer(&self) -> Result<&Directory> {
         let dir = self.directory(Controller::Freezer).or(self.unified());
         dir.map_or_else(|| self.joined(Controller::Freezer), Ok)
     }

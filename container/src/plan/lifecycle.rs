@@ -122,6 +122,19 @@ pub enum LifeCall {
     RemoveGroup,
     /// The same, where it is not known whose the cgroup is: with processes in it, it stays.
     RemoveOwnGroup,
+    /// `execve` of criu, which is asked to dump the container.
+    Dump {
+        /// Where the images go.
+        path: PathBuf,
+        /// Whether it is memory alone.
+        is_partial: bool,
+    },
+    /// `execve` of criu, which is asked to restore a container; `write` and `rename` of the state, before it
+    /// goes on.
+    Restore {
+        /// Where the images are.
+        path: PathBuf,
+    },
     /// `unlink` and `rmdir` of the container's directory.
     Forget {
         /// Which.
@@ -144,7 +157,7 @@ impl LifeCall {
             Self::TakeMounts { .. } => "open_tree",
             Self::Unmount { .. } => "umount2",
             Self::Await(_) => "read",
-            Self::RunHooks { .. } => "execve",
+            Self::RunHooks { .. } | Self::Dump { .. } | Self::Restore { .. } => "execve",
             Self::Connect { .. } => "connect",
             Self::Unlink { .. } => "unlink",
             Self::KillInit { .. } => "pidfd_send_signal",
@@ -201,6 +214,13 @@ impl fmt::Display for LifeCall {
             ),
             Self::RemoveOwnGroup => {
                 write!(f, "rmdir(the cgroup), in each hierarchy, if it is empty")
+            }
+            Self::Dump { path, is_partial } => {
+                let request = if *is_partial { "PRE_DUMP" } else { "DUMP" };
+                write!(f, "execve(criu), sendmsg({request}, {path:?})")
+            }
+            Self::Restore { path } => {
+                write!(f, "execve(criu), sendmsg(RESTORE, {path:?})")
             }
             Self::Forget { path } => write!(f, "unlink, rmdir({path:?})"),
         }

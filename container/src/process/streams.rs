@@ -1,9 +1,12 @@
 //! Standard streams of a container's command.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+use crate::sys::fstat;
 
 /// What a command reads and writes; the caller's own streams where nothing is given.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,6 +20,24 @@ pub struct Streams<'a> {
 }
 
 impl Streams<'_> {
+    /// Which of them are pipes, by the names that `/proc/PID/fd` has for those; empty when none is.
+    pub(crate) fn pipes(&self) -> Vec<String> {
+        let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+        let own = [input.as_fd(), output.as_fd(), error.as_fd()];
+        let given = [self.input, self.output, self.error];
+        let mut names = Vec::new();
+        for (index, (given, own)) in given.into_iter().zip(own).enumerate() {
+            let found = fstat(given.unwrap_or(own));
+            if let Ok(pipe) = found
+                && pipe.st_mode & libc::S_IFMT == libc::S_IFIFO
+            {
+                names.resize(index, String::new());
+                names.push(format!("pipe:[{}]", pipe.st_ino));
+            }
+        }
+        names
+    }
+
     /// Makes them the standard streams of the calling process: init's, which does not allocate.
     pub(crate) fn take(&self) -> Result<(), Errno> {
         // Copies first, above the three: an old stream may be among the new ones, in another place.

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use super::checkpoint::Job;
 use super::executor::{Birth, Runtime};
 use super::plan::{self, Facts};
 use super::state::{self, Directory, Record, Unlocked};
@@ -67,7 +68,7 @@ pub struct Made {
 /// # Errors
 /// What went wrong, at which step; nothing is left then.
 pub fn create(what: &Create, observer: &mut dyn Observer) -> Result<Made, Error> {
-    Prepared::new(what, true)?.make(what, None, Streams::default(), observer)
+    Prepared::new(what, true)?.make(what, None, Streams::default(), None, observer)
 }
 
 /// Makes a container and starts it. A terminal goes to `console` if there is no socket for it.
@@ -79,7 +80,7 @@ pub fn run(
     console: Option<OwnedFd>,
     observer: &mut dyn Observer,
 ) -> Result<Made, Error> {
-    Prepared::new(what, false)?.make(what, console, Streams::default(), observer)
+    Prepared::new(what, false)?.make(what, console, Streams::default(), None, observer)
 }
 
 /// Makes a container, starts it, and stays with it until it has ended: signals are passed on, and so is the
@@ -92,21 +93,7 @@ pub fn run_attached(
     what: &Create,
     observer: &mut dyn Observer,
 ) -> Result<(Running, ExitStatus), Error> {
-    let prepared = Prepared::new(what, false)?;
-    let has_terminal = (prepared.spec.process.as_ref()).is_some_and(|it| it.terminal);
-    let sockets = match &what.console_socket {
-        None if has_terminal => Some(foreground::sockets()?),
-        _ => None,
-    };
-    let (ours, theirs) = sockets.unzip();
-    let made = prepared.make(what, theirs, Streams::default(), observer)?;
-    let terminal = ours.map(|socket| foreground::receive(&socket));
-    let terminal = terminal.transpose().map_err(Error::system("recvmsg"))?;
-    let running = made.unlock()?;
-    foreground::relay(terminal.as_ref(), running.pidfd(), running.pid())
-        .map_err(Error::system("poll"))?;
-    let ended = running.wait()?;
-    Ok((running, ended))
+    Prepared::new(what, false)?.attached(what, None, observer)
 }
 
 /// Makes a container and starts it, and leaves it to itself: it reads nothing and writes to `log`.
@@ -125,7 +112,7 @@ pub fn run_detached(what: &Create, log: &Path, observer: &mut dyn Observer) -> R
         output: Some(log.as_fd()),
         error: Some(log.as_fd()),
     };
-    Prepared::new(what, false)?.make(what, None, streams, observer)
+    Prepared::new(what, false)?.make(what, None, streams, None, observer)
 }
 
 /// What [`create`] would do on this host, or without `waits_for_start` [`run`].
@@ -178,17 +165,26 @@ fn warn_of_label(spec: &Spec) {
 }
 
 /// All that is known before anything is done.
-struct Prepared {
-    bytes: Vec<u8>,
-    spec: Box<Spec>,
+pub(super) struct Prepared {
+    pub(super) bytes: Vec<u8>,
+    pub(super) spec: Box<Spec>,
     bundle: PathBuf,
     rootfs: PathBuf,
     layout: Layout,
-    plan: Plan,
+    pub(super) plan: Plan,
 }
 
 impl Prepared {
     fn new(what: &Create, waits_for_start: bool) -> Result<Self, Error> {
+        Self::planned(what, waits_for_start, plan::create)
+    }
+
+    /// With another plan.
+    pub(super) fn planned(
+        what: &Create,
+        waits_for_start: bool,
+        plan: impl FnOnce(&Facts<'_>) -> Result<Plan, Error>,
+    ) -> Result<Self, Error> {
         state::check_id(&what.id)?;
         let absolute = |what: &str, path: &Path| {
             fs::canonicalize(path).map_err(|source| Error::At {
@@ -218,7 +214,7 @@ impl Prepared {
         bundle::limits::warn(&spec.linux.resources);
         let limits: Limits = bundle::limits::limits(&spec.linux.resources)?;
         let layout = Layout::detect()?;
-        let plan = plan::create(&Facts {
+        let plan = plan(&Facts {
             what,
             spec: &spec,
             bundle: &bundle,
@@ -239,14 +235,46 @@ impl Prepared {
         })
     }
 
-    fn make(
+    fn has_terminal(&self) -> bool {
+        (self.spec.process.as_ref()).is_some_and(|it| it.terminal)
+    }
+
+    /// Stays with what was made until it has ended.
+    pub(super) fn attached(
+        self,
+        what: &Create,
+        job: Option<Job<'_>>,
+        observer: &mut dyn Observer,
+    ) -> Result<(Running, ExitStatus), Error> {
+        let sockets = match &what.console_socket {
+            None if self.has_terminal() => Some(foreground::sockets()?),
+            _ => None,
+        };
+        let (ours, theirs) = sockets.unzip();
+        let made = self.make(what, theirs, Streams::default(), job, observer)?;
+        let terminal = ours.map(|socket| foreground::receive(&socket));
+        let terminal = terminal.transpose().map_err(Error::system("recvmsg"))?;
+        let running = made.unlock()?;
+        foreground::relay(terminal.as_ref(), running.pidfd(), running.pid())
+            .map_err(Error::system("poll"))?;
+        let ended = running.wait()?;
+        Ok((running, ended))
+    }
+
+    pub(super) fn make(
         self,
         what: &Create,
         console: Option<OwnedFd>,
         streams: Streams<'_>,
+        job: Option<Job<'_>>,
         observer: &mut dyn Observer,
     ) -> Result<Made, Error> {
         let console = self.console(what, console)?;
+        // A terminal takes the place of all three.
+        let pipes = match self.has_terminal() {
+            true => Vec::new(),
+            false => streams.pipes(),
+        };
         let record = Record {
             oci_version: self.spec.oci_version.clone(),
             id: what.id.clone(),
@@ -254,6 +282,7 @@ impl Prepared {
             rootfs: self.rootfs,
             created: super::time::now(),
             owner: nix::unistd::getuid().as_raw(),
+            pipes,
             annotations: self.spec.annotations.clone(),
             ..Record::default()
         };
@@ -267,6 +296,7 @@ impl Prepared {
             }),
             record,
             layout: Some(&self.layout),
+            job,
             ..Runtime::new(&self.plan, observer)
         };
         let taken = take_steps(&mut runtime, &self.plan);

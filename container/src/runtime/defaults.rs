@@ -104,7 +104,10 @@ pub fn features() -> Value {
             "memoryPolicy": {"modes": MEMORY_MODES, "flags": MEMORY_FLAGS},
             "netDevices": {"enabled": true}
         },
-        "annotations": {"io.github.ringside.version": env!("CARGO_PKG_VERSION")},
+        "annotations": {
+            "io.github.ringside.version": env!("CARGO_PKG_VERSION"),
+            "org.opencontainers.runc.checkpoint.enabled": "true"
+        },
         "potentiallyUnsafeConfigAnnotations": [KEEP_GROUPS]
     })
 }

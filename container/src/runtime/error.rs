@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::bundle::limit_fields;
-use super::hooks;
+use super::{checkpoint, hooks};
 use crate::plan::step::Step;
 use crate::spec::named;
 use crate::{cgroup, spec};
@@ -99,6 +99,9 @@ pub enum Error {
     /// A cgroup did not do what it should.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
+    /// criu could not take a checkpoint, or restore one.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
     /// A hook failed.
     #[error(transparent)]
     Hook(#[from] hooks::Error),

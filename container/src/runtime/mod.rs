@@ -2,6 +2,7 @@
 //! (`runtime.md`), as `runc` has it.
 
 pub mod bundle;
+pub mod checkpoint;
 mod copy_up;
 pub mod create;
 mod defaults;

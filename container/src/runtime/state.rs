@@ -78,6 +78,9 @@ pub struct Record {
     /// The systemd scope that its cgroup is, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// Which pipes its standard streams were in the beginning, as `/proc/PID/fd` names them; none if none was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pipes: Vec<String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
 }

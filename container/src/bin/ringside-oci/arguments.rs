@@ -119,6 +119,8 @@ pub struct Global {
     pub explain: Explain,
     /// How they are told.
     pub format: Format,
+    /// The criu that takes checkpoints, if it is not the one in `PATH`.
+    pub criu: Option<PathBuf>,
     log: Option<PathBuf>,
     is_json: bool,
     /// Whether the log tells what is done.
@@ -158,9 +160,6 @@ pub fn global(arguments: &[String]) -> Result<(Global, &[String]), String> {
     let (parsed, used) = parse(arguments, &GLOBAL, 1)?;
     let is_systemd =
         parsed.has("systemd-cgroup") || parsed.value("cgroup-manager") == Some("systemd");
-    if parsed.value("criu").is_some_and(|it| !it.is_empty()) {
-        return Err("--criu: checkpoints are not supported; leave it out".into());
-    }
     let format = parsed.value("log-format").unwrap_or("text");
     if !matches!(format, "text" | "json") {
         return Err(format!("invalid log-format {format:?}: give text or json"));
@@ -198,6 +197,7 @@ pub fn global(arguments: &[String]) -> Result<(Global, &[String]), String> {
         } else {
             Format::Text
         },
+        criu: parsed.path("criu"),
         log: parsed.path("log"),
         is_json: format == "json",
         is_debug: parsed.has("debug") || parsed.value("log-level") == Some("debug"),

@@ -10,7 +10,7 @@ pub mod process;
 pub mod seccomp;
 mod syscalls;
 
-pub use mounts::{NO_FAIL, options as mount_options};
+pub use mounts::{NO_FAIL, default_devices, options as mount_options, target as mount_target};
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};

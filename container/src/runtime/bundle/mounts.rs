@@ -131,6 +131,11 @@ pub fn hide(steps: &mut Vec<Step>, spec: &Spec) {
     }
 }
 
+/// The paths of devices that every container has.
+pub fn default_devices() -> impl Iterator<Item = &'static str> {
+    DEVICES.into_iter().map(|(path, _)| path)
+}
+
 /// Whether it is the /dev that devices are made in.
 fn is_dev(mount: &Mount) -> bool {
     Path::new(&mount.destination) == Path::new("/dev")
@@ -232,7 +237,7 @@ fn plan(
 
 /// Where a mount goes, as the container sees it. Some callers name the place as the host sees it, in the
 /// root's directory.
-fn target(mount: &Mount, root: &Path) -> std::ffi::CString {
+pub fn target(mount: &Mount, root: &Path) -> std::ffi::CString {
     let path = Path::new(&mount.destination);
     let inside = path.strip_prefix(root).or(path.strip_prefix("/"));
     let inside = inside.unwrap_or(path).as_os_str().as_encoded_bytes();

@@ -184,7 +184,7 @@ pub(super) fn go_on(channel: &OwnedFd, wants_steps: bool) -> Result<(), Errno> {
 }
 
 /// Each directory of the group with the name that it has in the container.
-fn names(layout: &Layout, group: &Group) -> Vec<(String, PathBuf)> {
+pub fn names(layout: &Layout, group: &Group) -> Vec<(String, PathBuf)> {
     let name = |path: &Path| {
         let home = layout
             .hierarchies()

@@ -1,6 +1,7 @@
 //! The runtime's half of every plan for a bundle's container: makes each call, and keeps what later
 //! calls need of what earlier ones got.
 
+mod checkpoint;
 mod child;
 mod group;
 
@@ -14,7 +15,9 @@ use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::child::go_on;
+pub(super) use self::child::names as group_names;
 use self::group::{remove_groups, stop_scope};
+use super::checkpoint::Job;
 use super::join::Joins;
 use super::state::{self, Directory, Record, Status};
 use super::{Error, detached, hooks, interfaces, notify};
@@ -80,6 +83,8 @@ pub(super) struct Runtime<'a> {
     pub detached: Vec<Option<OwnedFd>>,
     /// Interfaces of the host's that the child was given.
     pub moved: Vec<interfaces::Moved>,
+    /// What criu is asked for.
+    pub job: Option<Job<'a>>,
     /// The last failure, in words.
     pub refusal: Option<Error>,
 }
@@ -105,6 +110,7 @@ impl<'a> Runtime<'a> {
             joins: Joins::default(),
             detached: Vec::new(),
             moved: Vec::new(),
+            job: None,
             refusal: None,
         }
     }
@@ -316,6 +322,8 @@ impl Runtime<'_> {
                 let stopped = removed.and_then(|()| stop_scope(self.record.scope.as_deref()));
                 stopped.map_err(|error| self.refuse(error))
             }
+            LifeCall::Dump { .. } => self.dump().map_err(|error| self.refuse(error)),
+            LifeCall::Restore { .. } => self.restore().map_err(|error| self.refuse(error)),
             LifeCall::Forget { .. } => {
                 let directory = self.directory.take().ok_or(Errno::ENOENT)?;
                 directory.remove().map_err(|error| self.refuse(error))

@@ -88,7 +88,7 @@ pub fn init_steps(
     Ok(steps)
 }
 
-fn remember(steps: &mut Vec<Step>, facts: &Facts<'_>) {
+pub(super) fn remember(steps: &mut Vec<Step>, facts: &Facts<'_>) {
     steps.push(life(
         "take the container's name",
         "no two have the same, and nobody else works on it meanwhile",
@@ -118,7 +118,7 @@ pub fn group_path<'a>(spec: &'a Spec, id: &'a str) -> &'a str {
     }
 }
 
-fn confine(steps: &mut Vec<Step>, facts: &Facts<'_>) -> Result<(), Error> {
+pub(super) fn confine(steps: &mut Vec<Step>, facts: &Facts<'_>) -> Result<(), Error> {
     let controllers = controllers(facts.limits, facts.layout);
     let make = if facts.what.systemd {
         let is_user = systemd::is_user();

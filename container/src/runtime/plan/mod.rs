@@ -9,6 +9,7 @@
 //! delete: kill ─ wait ─ rmdir ─ forget ─ hooks
 //! ```
 
+mod checkpoint;
 mod create;
 mod delete;
 mod exec;
@@ -25,6 +26,7 @@ use crate::plan::oci::{HookKind, OciCall};
 use crate::plan::step::{Actor, Step};
 use crate::spec::{Process, Spec};
 
+pub use checkpoint::{checkpoint, restore};
 pub use create::{Facts, create, group_path};
 pub use delete::delete;
 pub use exec::exec;

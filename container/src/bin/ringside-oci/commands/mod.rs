@@ -1,5 +1,6 @@
 //! Each command: parse, call the library, print.
 
+mod checkpoint;
 mod create;
 mod events;
 mod exec;
@@ -14,6 +15,7 @@ use regex_lite::Regex;
 use ringside_container::Observer;
 use ringside_container::explain::{self, Narrator};
 use ringside_container::plan::Plan;
+use ringside_container::runtime::checkpoint::{dump, restore};
 use ringside_container::runtime::{self, kill, status};
 use serde_json::Value;
 
@@ -225,13 +227,20 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
             Some(text) => println!("{text}"),
             None => println!("{}", help::all()),
         },
-        "checkpoint" | "restore" => {
-            let options = rest.iter().filter(|it| it.starts_with("--"));
-            let options: String = options.map(|it| format!(" {it}")).collect();
-            return Err(format!(
-                "{name}{options}: checkpoints are not supported; pause the container, or keep what it needs in a volume"
-            )
-            .into());
+        "checkpoint" => {
+            let what = checkpoint::dumping(global, &all(&checkpoint::CHECKPOINT)?)?;
+            if is_plan {
+                return print_plan(&dump::dry_checkpoint(&what)?);
+            }
+            dump::checkpoint(&what, observer)?;
+        }
+        "restore" => {
+            let parsed = all(&checkpoint::RESTORE)?;
+            let what = checkpoint::restoring(global, &parsed)?;
+            if is_plan {
+                return print_plan(&restore::dry_restore(&what)?);
+            }
+            return checkpoint::restore_container(&what, &parsed, observer);
         }
         other => return Err(format!("No help topic for '{other}'").into()),
     }
