@@ -111,6 +111,7 @@ pub use io::{BlockDevice, Io, IoRate, IoStats, IoWeight, Throttle};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use limits::Limits;
 pub use memory::{Memory, MemoryStats};
+pub(crate) use mountinfo::mounted_in;
 pub use oom::{OomEvent, OomEvents};
 pub use pids::{Pids, PidsStats};
 pub use rdma::{Rdma, RdmaLimit};

@@ -75,6 +75,14 @@ pub(super) fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|b| *b == b'\n').filter_map(parse_line).collect()
 }
 
+/// What is mounted below a directory of this process's, as seen from there.
+pub(crate) fn mounted_in(directory: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let within = |it: Mount| Some(it.mount_point.strip_prefix(directory).ok()?.to_owned());
+    let all = parse(&text).into_iter().filter_map(within);
+    all.filter(|it| !it.as_os_str().is_empty()).collect()
+}
+
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|b| *b == b' ').skip(2);
     let device = std::str::from_utf8(fields.next()?).ok()?;

@@ -11,7 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
 
-use crate::cgroup::{Group, Layout, Version};
+use crate::cgroup::{Group, Layout, Version, mounted_in};
 use crate::plan::call::text;
 use crate::runtime::executor::{errno_of, group_names};
 use crate::runtime::root::{self, Make};
@@ -43,10 +43,12 @@ pub fn external(spec: &Spec, bundle: &Path, layout: &Layout, group: &Group) -> V
                 group,
             ));
         } else if is_from_outside(mount) {
-            all.push(External {
-                path: destination(mount, spec, bundle),
-                source: bundle.join(&mount.source),
-            });
+            let path = destination(mount, spec, bundle);
+            let source = bundle.join(&mount.source);
+            if mount.options.iter().any(|it| it == "rbind") {
+                all.extend(inner(spec, &path, &source));
+            }
+            all.push(External { path, source });
         }
     }
     // In a user namespace they are the host's own.
@@ -59,6 +61,21 @@ pub fn external(spec: &Spec, bundle: &Path, layout: &Layout, group: &Group) -> V
         path,
     }));
     all
+}
+
+/// What came along with a directory: mounts in it, unless the configuration has another there.
+fn inner(spec: &Spec, path: &Path, source: &Path) -> Vec<External> {
+    let is_configured = |path: &Path| {
+        spec.mounts
+            .iter()
+            .any(|it| Path::new(&it.destination) == path)
+    };
+    let source = source.canonicalize().unwrap_or_else(|_| source.into());
+    let mounted = mounted_in(&source).into_iter().map(|name| External {
+        path: path.join(&name),
+        source: source.join(name),
+    });
+    mounted.filter(|it| !is_configured(&it.path)).collect()
 }
 
 fn is_cgroup(mount: &Mount) -> bool {
