@@ -140,6 +140,9 @@ fn a_container_goes_on_where_it_was() {
             .bundle
             .oci(&["exec", "ID", "sh", "-c", "kill -0 1 && ls /link"]);
         assert_eq!(inside.ok(), "here\n");
+        let call = "exec 2>&1; </dev/tcp/127.0.0.1/1";
+        let network = counting.bundle.oci(&["exec", "ID", "bash", "-c", call]);
+        assert!(network.out.contains("refused"), "{}", network.out);
         counting.bundle.oci(&["pause", "ID"]).ok();
         counting.bundle.oci(&["resume", "ID"]).ok();
         counting.bundle.oci(&["kill", "ID", "KILL"]).ok();
@@ -201,6 +204,39 @@ fn a_restoration_that_fails_leaves_nothing() {
     std::fs::write(&config, kept).unwrap();
     assert_eq!(counting.restore(&[]), "");
     counting.count();
+}
+
+#[test]
+fn a_dump_that_is_cut_off_changes_nothing() {
+    let Some(mut counting) = Counting::new(|_| {}) else {
+        return;
+    };
+    let images = counting.images();
+    let arguments = ["checkpoint", "--image-path", &images, &counting.bundle.id];
+    let mut command = counting.bundle.command();
+    let mut child = command.args(arguments).spawn().unwrap();
+    let log = Path::new(&images).join("dump.log");
+    while !log.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(counting.bundle.state("status"), "running");
+    let before = counting.count();
+    while counting.count() < before + 60 {}
+    // The criu that was left behind may have hold of it still.
+    for _ in 0..20 {
+        let Some(went) = counting.checkpoint(&[]) else {
+            return;
+        };
+        if went.code == 0 {
+            counting.last();
+            counting.bundle.is_gone();
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    counting.checkpoint(&[]).unwrap().ok();
 }
 
 #[test]

@@ -72,7 +72,9 @@ pub enum Error {
         log: Log,
     },
     /// The container does not run. In runc's words.
-    #[error("Container cannot be checkpointed in {0} state; start it first")]
+    #[error(
+        "Container cannot be checkpointed in {0} state; only one that runs has processes to dump"
+    )]
     State(&'static str),
     /// A directory of images that is none.
     #[error("{}: no checkpoint is there; name what `checkpoint --image-path` made", path.display())]

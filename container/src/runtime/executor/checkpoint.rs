@@ -1,17 +1,22 @@
 //! criu's part in the life of a container, and what the runtime does while it works.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
 
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
-use super::Runtime;
+use super::{Runtime, errno_of};
 use crate::cgroup::Group;
 use crate::plan::lifecycle::LifeCall;
 use crate::plan::oci::HookKind;
-use crate::runtime::Error;
 use crate::runtime::checkpoint::dump::dump;
 use crate::runtime::checkpoint::restore::{Site, revive, send_terminal};
 use crate::runtime::checkpoint::{Job, Restore};
+use crate::runtime::{Error, bundle};
+use crate::spec::NamespaceKind;
 use crate::sys::{self, Cloned};
 
 /// A plan that has criu's steps and nobody who has asked for them.
@@ -69,6 +74,12 @@ impl Runtime<'_> {
     /// Its namespaces are there: hooks may set up the network, as when it was made.
     fn set_up(&mut self, pid: i32) -> Result<(), Error> {
         self.record.pid = pid;
+        if self
+            .spec
+            .is_some_and(|it| bundle::is_new(it, NamespaceKind::Network))
+        {
+            loopback_up(pid).map_err(Error::system("ioctl"))?;
+        }
         for kind in [HookKind::Prestart, HookKind::CreateRuntime] {
             if self.run_hooks(kind).is_err() {
                 return Err(self.refusal.take().unwrap_or(Error::NotRunning));
@@ -99,4 +110,18 @@ impl Runtime<'_> {
             terminal.as_ref().map(AsFd::as_fd),
         )
     }
+}
+
+/// Brings `lo` up in the network namespace of a process. criu leaves a network to whoever made it: of its own a
+/// container has this interface.
+fn loopback_up(pid: i32) -> Result<(), Errno> {
+    let network = File::open(format!("/proc/{pid}/ns/net")).map_err(|error| errno_of(&error))?;
+    let brought = thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            setns(&network, CloneFlags::CLONE_NEWNET)?;
+            sys::loopback_up()
+        });
+        inside.join()
+    });
+    brought.unwrap_or(Err(Errno::ECHILD))
 }
