@@ -84,16 +84,18 @@ pub fn dry_checkpoint(what: &Checkpoint) -> Result<Plan, runtime::Error> {
 
 const LOG: &str = "dump.log";
 
-/// Has criu dump the processes of a container.
+/// Has criu dump the processes of a container. `waits` is told when all that is left is memory that somebody is
+/// to ask for.
 ///
 /// # Errors
-/// As [`checkpoint`].
+/// As [`checkpoint`], or that of `waits`.
 #[cold]
 pub fn dump(
     what: &Checkpoint,
     spec: &Spec,
     record: &Record,
     group: Option<&Group>,
+    waits: &mut dyn FnMut() -> Result<(), runtime::Error>,
 ) -> Result<(), runtime::Error> {
     let images = &what.images;
     make_directory(&images.path)?;
@@ -145,8 +147,11 @@ pub fn dump(
         Kind::Dump
     };
     let mut listener = |answer: &Answer, _| {
-        if answer.script == "status-ready"
-            && let Some(mut status) = status.take()
+        if answer.script != "status-ready" {
+            return Ok(());
+        }
+        waits()?;
+        if let Some(mut status) = status.take()
             && let Err(error) = status.write_all(&[0])
         {
             eprintln!("warning: --status-fd: {}", crate::spec::named(&error));

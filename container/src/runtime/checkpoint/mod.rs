@@ -9,7 +9,8 @@
 //!                                                     ringside: write down who init is ─ let go ──┘
 //! ```
 //!
-//! The container's lock is held all the while. Whoever kills the runtime meanwhile breaks its conversation with
+//! The container's lock is held all the while, but for the time in which a stopped container's memory is asked for
+//! by whoever restores it elsewhere (`--lazy-pages`). Whoever kills the runtime meanwhile breaks its conversation with
 //! criu, which then lets a dumped container go on, and ends a half restored one; what that one had otherwise,
 //! `delete` finds. criu's mounts are in a mount namespace of its own and go with it.
 

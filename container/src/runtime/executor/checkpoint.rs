@@ -15,6 +15,7 @@ use crate::plan::oci::HookKind;
 use crate::runtime::checkpoint::dump::dump;
 use crate::runtime::checkpoint::restore::{Site, revive, send_terminal};
 use crate::runtime::checkpoint::{Job, Restore};
+use crate::runtime::state::Directory;
 use crate::runtime::{Error, bundle};
 use crate::spec::NamespaceKind;
 use crate::sys::{self, Cloned};
@@ -28,7 +29,18 @@ impl Runtime<'_> {
         let (Some(Job::Dump(what)), Some(spec)) = (self.job, self.spec) else {
             return Err(NO_JOB);
         };
-        dump(what, spec, &self.record, self.group.as_ref())
+        let (record, group) = (&self.record, self.group.as_ref());
+        let (directory, mut left) = (&mut self.directory, None);
+        // Its memory may be asked for at any time, or never: no other command waits for that.
+        dump(what, spec, record, group, &mut || {
+            left = directory.take().map(Directory::unlock).transpose()?;
+            Ok(())
+        })?;
+        if let Some(left) = left {
+            let gone = || Error::NotFound(record.id.clone());
+            *directory = Some(left.lock()?.ok_or_else(gone)?);
+        }
+        Ok(())
     }
 
     #[cold]
