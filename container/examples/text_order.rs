@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // A child has the fewest functions and the least time: its own come first and lie closest.
     let entered = child.iter().chain(&parent);
-    let entered = entered.filter_map(|&at| symbols.pattern(&symbols.functions[at].name));
+    let entered = entered.flat_map(|&at| symbols.patterns(at));
     let kept = earlier
         .lines()
         .map(str::trim)
@@ -127,6 +127,16 @@ impl Symbols {
             .checked_sub(1)?;
         let function = &self.functions[at];
         (address < function.start + function.size.max(1)).then_some(at)
+    }
+
+    /// What the linker is to look for: one piece of text may have several names.
+    fn patterns(&self, at: usize) -> Vec<String> {
+        let start = self.functions[at].start;
+        let first = self.functions.partition_point(|it| it.start < start);
+        let names = self.functions[first..]
+            .iter()
+            .take_while(|it| it.start == start);
+        names.filter_map(|it| self.pattern(&it.name)).collect()
     }
 
     /// What the linker is to look for, so that the next build's function of this name is found as well.
