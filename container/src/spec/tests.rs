@@ -85,6 +85,7 @@ fn each_impossible_field_is_named_by_its_path() {
         ("/process/args/0", json!("a\0"), "process.args[0]"),
         ("/process/args/0", json!(7), "process.args[0]"),
         ("/process/args/0", json!(""), "process.args[0]"),
+        ("/process/env", json!(["A=1", "B"]), "process.env[1]"),
         ("/process/oomScoreAdj", json!(1001), "process.oomScoreAdj"),
         ("/process/user", json!({"uid": -1}), "process.user.uid"),
         (

@@ -30,6 +30,13 @@ impl Process {
                 no_nul(&format!("{at}.{name}[{index}]"), value)?;
             }
         }
+        if let Some(index) = self.env.iter().position(|it| !it.contains('=')) {
+            return Err(Error::field(
+                field(&format!("env[{index}]")),
+                &self.env[index],
+                "invalid environment variable: missing '='; write NAME=VALUE",
+            ));
+        }
         nobody(&field("user"), &self.user)?;
         let adjustment = self.oom_score_adj.unwrap_or(0);
         if !(-1000..=1000).contains(&adjustment) {
