@@ -98,3 +98,38 @@ fn a_limit_of_the_kernels_own_memory_is_ignored_with_a_warning() {
     bundle.oci(&["delete", "--force", "ID"]).ok();
     bundle.is_gone();
 }
+
+/// Below a page there is no memory: nobody starts with that, and whoever runs is ended by it.
+#[test]
+fn a_limit_below_a_page_is_for_containers_that_run() {
+    let forever = |spec: &mut serde_json::Value| {
+        spec["process"]["args"] = json!(["sh", "-c", FOREVER]);
+        spec["linux"]["resources"]["memory"] = json!({"limit": 1024});
+    };
+    let Some(bundle) = Bundle::new("", forever) else {
+        return;
+    };
+    let error = bundle.oci(&["run", "--detach", "ID"]).failed();
+    let words = "`linux.resources.memory.limit` is \"1024\": it must be at least one page";
+    assert!(error.contains(words), "{error}");
+
+    let Some(bundle) = Bundle::new("", |spec| {
+        spec["process"]["args"] = json!(["sh", "-c", FOREVER]);
+    }) else {
+        return;
+    };
+    assert_eq!(bundle.create(), 0, "{}", bundle.log());
+    bundle.oci(&["start", "ID"]).ok();
+    let update = bundle.oci(&["update", "--memory", "1024", "ID"]);
+    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        // The kernel kills before or after it has told us that it takes the limit.
+        bundle.until("stopped");
+    } else {
+        // In version 1 it refuses what it cannot make room for.
+        let error = update.failed();
+        assert!(error.contains("linux.resources.memory.limit"), "{error}");
+        bundle.until("running");
+    }
+    bundle.oci(&["delete", "--force", "ID"]).ok();
+    bundle.is_gone();
+}

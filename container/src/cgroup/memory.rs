@@ -54,7 +54,7 @@ const V2_CURRENT: &str = "memory.current";
 /// Limits of `memory`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Hard limit, in bytes, at least one page.
+    /// Hard limit, in bytes; for somebody to start, at least one page.
     pub limit_bytes: Option<Limit>,
     /// Memory and swap together, in bytes, as the OCI configuration counts: never below the limit.
     /// Equal to it means no swap.
@@ -82,33 +82,42 @@ impl Memory {
         *self != nothing
     }
 
-    pub(super) fn validate(&self) -> Result<()> {
-        // Below that the kernel takes the last page; what is checked before is refused there.
-        let page = if self.check_before_update {
-            0
-        } else {
-            page_size()
-        };
-        // See `swap_alone`: by itself, it may be nothing.
-        let both = match self.limit_bytes {
-            None => 0,
-            Some(_) => page,
-        };
+    /// Whether anybody can start in a group with it. The kernel counts whole pages: below the first one is
+    /// none, with which it kills whoever is there. That is for a group that is in use to ask for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn lets_start(&self) -> Result<()> {
+        // See `swap_alone`: by itself, memory and swap may be nothing.
+        let both = self.memory_and_swap_bytes;
         let bytes = [
-            ("memory limit", self.limit_bytes, page),
-            ("memory and swap limit", self.memory_and_swap_bytes, both),
-            ("memory reservation", self.reservation_bytes, 0),
-            ("kernel memory limit", self.kernel_bytes, page),
-            ("kernel TCP memory limit", self.kernel_tcp_bytes, 0),
+            ("memory limit", self.limit_bytes),
+            ("memory and swap limit", self.limit_bytes.and(both)),
+            ("kernel memory limit", self.kernel_bytes),
         ];
-        for (knob, limit, least) in bytes {
+        for (knob, limit) in bytes {
+            if let Some(Limit::At(value)) = limit
+                && value < page_size()
+            {
+                let expected = "it must be at least one page (4096 bytes on most machines)";
+                return Err(Error::invalid(knob, value, expected));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        let bytes = [
+            ("memory limit", self.limit_bytes),
+            ("memory and swap limit", self.memory_and_swap_bytes),
+            ("memory reservation", self.reservation_bytes),
+            ("kernel memory limit", self.kernel_bytes),
+            ("kernel TCP memory limit", self.kernel_tcp_bytes),
+        ];
+        for (knob, limit) in bytes {
             match limit {
                 Some(Limit::At(value)) if value > i64::MAX as u64 => {
                     let expected = "it must fit in 63 bits; use max for no limit";
-                    return Err(Error::invalid(knob, value, expected));
-                }
-                Some(Limit::At(value)) if value < least => {
-                    let expected = "it must be at least one page (4096 bytes on most machines)";
                     return Err(Error::invalid(knob, value, expected));
                 }
                 _ => {}

@@ -213,6 +213,7 @@ impl Prepared {
         let rootfs = absolute("the root (`root.path`)", &bundle::root(&spec, &bundle))?;
         bundle::limits::warn(&spec.linux.resources);
         let limits: Limits = bundle::limits::limits(&spec.linux.resources)?;
+        bundle::limit_fields::check_start(&limits)?;
         let layout = Layout::detect()?;
         let plan = plan(&Facts {
             what,

@@ -43,8 +43,6 @@ fn swap_alone_is_what_is_left_after_the_memory() {
 fn what_no_kernel_takes_is_refused_by_name() {
     let refused = |memory: Memory| memory.validate().unwrap_err().to_string();
     let at = |n| Some(Limit::At(n));
-    assert!(refused(memory(at(100), None)).contains("memory limit of 100"));
-    assert!(refused(memory(at(0), None)).contains("memory limit of 0"));
     assert!(refused(memory(at(u64::MAX), None)).contains("63 bits"));
     assert!(refused(memory(at(1 << 20), at(1 << 19))).contains("memory and swap limit of 524288"));
     assert!(refused(memory(None, at(1 << 20))).contains("memory limit beside it"));
@@ -54,4 +52,16 @@ fn what_no_kernel_takes_is_refused_by_name() {
     };
     assert!(refused(swappiness).contains("swappiness of 201"));
     memory(at(4096), at(4096)).validate().unwrap();
+}
+
+#[test]
+fn below_a_page_nobody_starts() {
+    let refused = |memory: Memory| memory.lets_start().unwrap_err().to_string();
+    let at = |n| Some(Limit::At(n));
+    assert!(refused(memory(at(100), None)).contains("memory limit of 100"));
+    assert!(refused(memory(at(0), None)).contains("memory limit of 0"));
+    assert!(refused(memory(at(4096), at(0))).contains("memory and swap limit of 0"));
+    memory(at(4096), at(4096)).lets_start().unwrap();
+    // Whoever is there already is killed, if that is what is asked for.
+    memory(at(100), None).validate().unwrap();
 }

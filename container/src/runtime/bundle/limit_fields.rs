@@ -130,14 +130,24 @@ const fn of(controller: Controller) -> Option<&'static str> {
 /// The first field that no kernel takes.
 pub fn check(resources: &Resources, limits: &Limits) -> Result<(), Error> {
     each(resources, limits)?;
-    limits.validate().map_err(|error| {
-        let knob = match &error {
-            cgroup::Error::Invalid { knob, .. } => knob,
-            _ => "",
-        };
-        let field = FIELDS.iter().find(|it| it.0 == knob).map_or("", |it| it.1);
-        named(field, error)
-    })
+    limits.validate().map_err(by_knob)
+}
+
+/// Checks that a container can start with the limits.
+///
+/// # Errors
+/// The first field that leaves it no memory.
+pub fn check_start(limits: &Limits) -> Result<(), Error> {
+    limits.memory.lets_start().map_err(by_knob)
+}
+
+fn by_knob(error: cgroup::Error) -> Error {
+    let knob = match &error {
+        cgroup::Error::Invalid { knob, .. } => knob,
+        _ => "",
+    };
+    let field = FIELDS.iter().find(|it| it.0 == knob).map_or("", |it| it.1);
+    named(field, error)
 }
 
 /// Of what may be given several times, each by itself.

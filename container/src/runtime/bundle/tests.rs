@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 use serde_json::{Value, json};
 
-use super::{Options, init_steps, limits};
+use super::{Options, init_steps, limit_fields, limits};
 use crate::spec::{Error, Spec};
 
 /// A configuration with every field that does not need something of the host's.
@@ -280,7 +280,7 @@ const ANY_TEXT: [&str; 4] = [
 fn check(value: &Value) -> Result<(), Error> {
     let spec = Spec::parse(value.to_string().as_bytes())?;
     spec.validate()?;
-    limits::limits(&spec.linux.resources)?;
+    limit_fields::check_start(&limits::limits(&spec.linux.resources)?)?;
     init_steps(&spec, Path::new("/bundle"), &Options::default()).map(drop)
 }
 
