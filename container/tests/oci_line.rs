@@ -40,6 +40,10 @@ fn options_come_before_and_after_the_name_and_unknown_ones_are_named() {
         "{error}"
     );
     for (arguments, said) in [
+        (
+            vec!["frob"],
+            "No help topic for 'frob'; --help lists the commands",
+        ),
         (vec!["--log-format", "xml", "list"], "log-format"),
         (vec!["--rootless", "maybe", "list"], "--rootless"),
         (

@@ -100,7 +100,7 @@ pub struct Restore {
     pub lsm_mount_context: Option<String>,
 }
 
-/// What a runtime at work was asked to do by criu.
+/// What a runtime at work is to have criu do.
 #[derive(Debug, Clone, Copy)]
 pub enum Job<'a> {
     /// To dump a container.

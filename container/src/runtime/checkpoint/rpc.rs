@@ -90,7 +90,7 @@ pub fn heard(is_well: bool) -> Message {
     request(Kind::Notify).number(3, i64::from(is_well))
 }
 
-/// Two texts, or a text and a number: how the protocol writes most of its small messages.
+/// Two texts: how the protocol writes most of its small messages.
 pub fn pair(key: &[u8], value: &[u8]) -> Message {
     Message::default().bytes(1, key).bytes(2, value)
 }

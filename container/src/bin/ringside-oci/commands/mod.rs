@@ -242,7 +242,10 @@ pub fn run(global: &Global, arguments: &[String]) -> Result<u8, Error> {
             }
             return checkpoint::restore_container(&what, &parsed, observer);
         }
-        other => return Err(format!("No help topic for '{other}'").into()),
+        other => {
+            let told = format!("No help topic for '{other}'; --help lists the commands");
+            return Err(told.into());
+        }
     }
     Ok(0)
 }
