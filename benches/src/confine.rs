@@ -57,7 +57,9 @@ pub enum ConfineError {
     },
 }
 
-/// This process in a group of its own, until dropped. To be used while it has one thread.
+/// This process in a group of its own, until dropped. To be used while it has one thread, and dropped
+/// after the machines: a thread of the kernel's (`kvm-nx-lpage-recovery`) is in the group of who made
+/// one until that machine is gone, and dropping the group waits for it.
 #[derive(Debug)]
 pub struct Confined {
     home: Group,
