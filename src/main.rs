@@ -73,8 +73,28 @@ fn command_line() -> Command {
     })
 }
 
+/// Tells the libraries' warnings on standard error; what crates below them say is not for users.
+struct Warnings;
+
+impl log::Log for Warnings {
+    fn enabled(&self, told: &log::Metadata<'_>) -> bool {
+        told.target().starts_with("ringside")
+    }
+
+    fn log(&self, told: &log::Record<'_>) {
+        if self.enabled(told.metadata()) {
+            eprintln!("ringside: warning: {}", told.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 /// What `sys` runs as the program.
 fn run_command_line() -> u8 {
+    if log::set_logger(&Warnings).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
     let matches = command_line().get_matches();
     let entry = matches.subcommand().and_then(|(name, matches)| {
         let entry = COMMANDS.iter().find(|entry| entry.name == name)?;

@@ -26,6 +26,9 @@
 //! # Ok::<(), ringside_container::Error>(())
 //! ```
 //!
+//! What keeps nobody from anything, such as a capability that no kernel knows, is told by the crate `log`
+//! as a warning.
+//!
 //! The command sees the host's files and can change them all, but what it changes is a copy that goes
 //! with it.
 

@@ -353,6 +353,12 @@ fn a_label_of_mounts_that_no_module_reads_is_told_of() {
     assert_eq!((went.code, went.out.as_str()), (0, "ran\n"), "{}", went.err);
     let warning = format!("warning: ignoring `linux.mountLabel` {label:?}");
     assert!(went.err.contains(&warning), "{}", went.err);
+
+    // Where callers keep a log it is told there: standard error is the container's.
+    let went = bundle.oci(&["--log", "log", "run", "ID"]);
+    assert_eq!((went.code, went.err.as_str()), (0, ""));
+    let log = std::fs::read_to_string(bundle.path().join("log")).unwrap();
+    assert!(log.contains("level=warning msg=\"ignoring"), "{log}");
 }
 
 #[test]

@@ -128,7 +128,7 @@ pub(super) fn warn_of_capabilities<'a>(names: impl IntoIterator<Item = &'a Strin
     let is_unknown = |name: &&String| crate::spec::capability_number(name).is_none();
     let unknown: BTreeSet<_> = names.into_iter().filter(is_unknown).collect();
     if !unknown.is_empty() {
-        eprintln!("warning: ignoring unknown or unavailable capabilities: {unknown:?}");
+        log::warn!("ignoring unknown or unavailable capabilities: {unknown:?}");
     }
 }
 
@@ -147,8 +147,8 @@ fn warn_of_sets(process: &crate::spec::Process) {
     warn_of_capabilities(kinds.into_iter().flatten());
     for name in &sets.ambient {
         if !sets.inheritable.contains(name) || !sets.permitted.contains(name) {
-            eprintln!(
-                "warning: can't raise ambient capability {name}: it is not both permitted and inheritable"
+            log::warn!(
+                "can't raise ambient capability {name}: it is not both permitted and inheritable"
             );
         }
     }
@@ -158,8 +158,8 @@ fn warn_of_sets(process: &crate::spec::Process) {
 fn warn_of_label(spec: &Spec) {
     let label = &spec.linux.mount_label;
     if !label.is_empty() && super::bundle::label::context(label).is_none() {
-        eprintln!(
-            "warning: ignoring `linux.mountLabel` {label:?}: SELinux is not enabled in this kernel; boot with selinux=1, or remove it"
+        log::warn!(
+            "ignoring `linux.mountLabel` {label:?}: SELinux is not enabled in this kernel; boot with selinux=1, or remove it"
         );
     }
 }

@@ -234,6 +234,14 @@ impl Global {
         }
     }
 
+    /// From here on the library's warnings are told: in the log, or else on standard error, where callers
+    /// take what is said for the container's words.
+    pub fn hear_warnings(&'static self) {
+        if log::set_logger(self).is_ok() {
+            log::set_max_level(log::LevelFilter::Warn);
+        }
+    }
+
     /// Tells whoever asked: on standard error, and in the log that callers read.
     pub fn log(&self, level: &str, message: &str) {
         // Callers tell a failure by this word, which every runtime has there.
@@ -261,6 +269,21 @@ impl Global {
         let line = self.line(level, message);
         append(path, &line);
     }
+}
+
+impl log::Log for Global {
+    fn enabled(&self, told: &log::Metadata<'_>) -> bool {
+        told.level() <= log::Level::Warn
+    }
+
+    fn log(&self, told: &log::Record<'_>) {
+        match &self.log {
+            Some(_) => self.log_only("warning", &told.args().to_string()),
+            None => eprintln!("warning: {}", told.args()),
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 /// Writes to the terminal that standard input is, if it is one.

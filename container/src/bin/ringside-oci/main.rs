@@ -22,7 +22,10 @@ fn run_command_line() -> u8 {
             return 1;
         }
     };
-    match commands::run(&global, rest) {
+    // For as long as the process.
+    let global: &'static arguments::Global = Box::leak(Box::new(global));
+    global.hear_warnings();
+    match commands::run(global, rest) {
         Ok(code) => code,
         Err(error) => {
             let told = error.told(rest.first().map_or("", String::as_str));

@@ -130,8 +130,8 @@ fn translate(resources: &Resources) -> Result<Limits, Error> {
 pub fn warn(resources: &Resources) {
     let kernel = resources.memory.as_ref().and_then(|it| it.kernel);
     if kernel.is_some_and(|it| it != 0) {
-        eprintln!(
-            "warning: ignoring `linux.resources.memory.kernel`: kernels do not limit their own memory \
+        log::warn!(
+            "ignoring `linux.resources.memory.kernel`: kernels do not limit their own memory \
              alone any more; use `limit`"
         );
     }

@@ -154,7 +154,7 @@ pub fn dump(
         if let Some(mut status) = status.take()
             && let Err(error) = status.write_all(&[0])
         {
-            eprintln!("warning: --status-fd: {}", crate::spec::named(&error));
+            log::warn!("--status-fd: {}", crate::spec::named(&error));
         }
         Ok(())
     };

@@ -119,7 +119,7 @@ impl<'a> Runtime<'a> {
     pub fn abandon_child(&self) {
         for moved in &self.moved {
             if let Err(errno) = moved.bring_back() {
-                eprintln!("warning: {moved} is lost to the host: {}", errno.desc());
+                log::warn!("{moved} is lost to the host: {}", errno.desc());
             }
         }
         if let Some(child) = &self.child {
@@ -348,7 +348,7 @@ impl Runtime<'_> {
         let state = self.state(status);
         if is_advice {
             for error in hooks::run_all(kind.name(), list, &state) {
-                eprintln!("warning: {error}");
+                log::warn!("{error}");
             }
             return Ok(());
         }
