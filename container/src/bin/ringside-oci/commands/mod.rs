@@ -285,16 +285,15 @@ pub fn id(parsed: &Parsed) -> Result<&str, Error> {
     }
 }
 
-/// Makes sure that there are descriptors which a container is to inherit, after `others`. The number may be
-/// more than there are: callers written for crun name a bound, and only a first one that is missing is a
-/// mistake for certain.
+/// Makes sure that a single descriptor which a container is to inherit is there, after `others`. A greater number
+/// may be more than there are, or all that there might be: callers written for crun and youki name a bound.
 fn check_preserved(others: u32, count: u32) -> Result<(), Error> {
     let first = others.saturating_add(3);
-    if count == 0 || is_inherited(first) {
+    if count != 1 || is_inherited(first) {
         return Ok(());
     }
     Err(format!(
-        "unable to stat preserved-fd 0 (of {count}): descriptor {first} is not open; open it, or preserve fewer"
+        "unable to stat preserved-fd 0 (of 1): descriptor {first} is not open; open it, or preserve none"
     )
     .into())
 }
