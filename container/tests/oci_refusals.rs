@@ -274,7 +274,7 @@ fn a_capability_of_exec_that_there_is_not_is_told() {
     let went = bundle.oci(&["exec", "--cap", "CAP_JOY", "ID", "true"]);
     has_all(
         &went.err,
-        &["ignoring unknown or unavailable capabilities", "CAP_JOY"],
+        &["ignoring unknown or unavailable capabilities: [CAP_JOY]"],
     );
     went.ok();
 }

@@ -128,7 +128,8 @@ pub(super) fn warn_of_capabilities<'a>(names: impl IntoIterator<Item = &'a Strin
     let is_unknown = |name: &&String| crate::spec::capability_number(name).is_none();
     let unknown: BTreeSet<_> = names.into_iter().filter(is_unknown).collect();
     if !unknown.is_empty() {
-        log::warn!("ignoring unknown or unavailable capabilities: {unknown:?}");
+        let unknown = Vec::from_iter(unknown.into_iter().map(String::as_str)).join(" ");
+        log::warn!("ignoring unknown or unavailable capabilities: [{unknown}]");
     }
 }
 
