@@ -51,7 +51,7 @@ pub enum CalibrateError {
 }
 
 impl KvmLabel {
-    /// The label of this host, by a calibration of some twenty milliseconds.
+    /// The label of this host, by a calibration of some forty milliseconds.
     pub fn calibrated() -> Self {
         let speed = Kvm::open()
             .map_err(VmError::from)
