@@ -22,11 +22,11 @@ use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, pivot_root, setresgid, setres
 
 pub use rootfs::group_name;
 
-use super::{home, hooks, own_binary, root};
+use super::{hooks, own_binary, root};
 use crate::cgroup::Entrance;
 use crate::execute::Kernel;
 use crate::plan::Plan;
-use crate::plan::call::{Call, text};
+use crate::plan::call::Call;
 use crate::plan::oci::{Detached, HookKind, MountIn, OciCall};
 use crate::plan::step::{Actor, Step};
 use crate::process::report::Report;
@@ -361,10 +361,7 @@ impl Init<'_> {
                 nix::unistd::write(&file, text.to_bytes()).map(drop)
             }
             OciCall::FindHome { uid } => {
-                let mut environment = self.inheritance.plan.environment.clone();
-                environment.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
-                environment.push(text([b"HOME=", home::find(*uid).as_slice()].concat()));
-                self.environment = Some(environment);
+                self.find_home(*uid);
                 Ok(())
             }
             OciCall::Announce => {

@@ -12,7 +12,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{AccessFlags, faccessat};
 
 use super::{GO_ON_AND_TELL, Init, await_byte};
+use crate::plan::call::text;
 use crate::process::report::Report;
+use crate::runtime::passwd;
 use crate::sys::{self, Program, SpawnError};
 
 impl Init<'_> {
@@ -82,6 +84,13 @@ impl Init<'_> {
         }
         self.not_executed = Some(verdict);
         Err(verdict.errno)
+    }
+
+    pub(super) fn find_home(&mut self, uid: u32) {
+        let mut environment = self.inheritance.plan.environment.clone();
+        environment.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
+        environment.push(text([b"HOME=", passwd::home(uid).as_slice()].concat()));
+        self.environment = Some(environment);
     }
 
     pub(super) fn execute(&mut self) -> Result<(), Errno> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use ringside_container::runtime::{self, status};
+use ringside_container::runtime::{self, status, user_name};
 
 use super::Error;
 use crate::arguments::Parsed;
@@ -45,13 +45,10 @@ impl<'a> State<'a> {
 
 /// The name of who made a container, or the number of who has none.
 fn owner(uid: u32) -> String {
-    let user = if uid == 0 {
-        Some("root".to_owned())
-    } else {
-        let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-        user.map(|user| user.name)
-    };
-    user.unwrap_or_else(|| format!("#{uid}"))
+    match uid {
+        0 => "root".to_owned(),
+        _ => user_name(uid).unwrap_or_else(|| format!("#{uid}")),
+    }
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
