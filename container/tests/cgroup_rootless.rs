@@ -96,7 +96,9 @@ fn without_cgroups_a_limit_or_a_path_is_refused_and_not_forgotten() {
         let message = String::from_utf8_lossy(&out.stderr).into_owned();
         assert_eq!(out.status.code(), Some(1), "{message}");
         assert!(
-            message.contains("cgroup") && message.contains("Delegate=yes"),
+            message.contains("unable to apply cgroup configuration (`linux.cgroupsPath`)")
+                && message.contains("Delegate=yes")
+                && message.contains("no limits + no cgrouppath"),
             "{message}"
         );
     }
@@ -136,4 +138,53 @@ fn a_delegated_group_holds_the_container_with_its_limits() {
     );
     assert!(handed_down.contains("pids"), "{handed_down}");
     assert_eq!(theirs.bundle.groups(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn groups_of_version_1_that_were_lent_need_none_of_version_2_beside_them() {
+    let top = Path::new("/sys/fs/cgroup");
+    if !top.join("pids/cgroup.procs").exists() {
+        eprintln!("skipped: this host has no cgroups of version 1");
+        return;
+    }
+    let Some(theirs) = Theirs::new("cat /proc/self/cgroup; exit 7", |spec| {
+        spec["linux"]["resources"]["pids"] = serde_json::json!({"limit": 99});
+        spec["linux"]["cgroupsPath"] = "/somewhere".into();
+        let namespaces = spec["linux"]["namespaces"].as_array_mut();
+        namespaces.unwrap().retain(|it| it["type"] != "cgroup");
+    }) else {
+        return;
+    };
+    let config = theirs.bundle.path().join("config.json");
+    let group = format!("/given-{}/inside", theirs.bundle.id);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("/somewhere", &group)).unwrap();
+    let hierarchies = std::fs::read_dir(top).unwrap().flatten();
+    let hierarchies = hierarchies.map(|it| it.path());
+    let is_v1 = |it: &PathBuf| it.join("tasks").exists();
+    let given: Vec<PathBuf> = hierarchies
+        .filter(is_v1)
+        .map(|it| {
+            it.join(group.trim_start_matches('/'))
+                .parent()
+                .unwrap()
+                .into()
+        })
+        .collect();
+    for path in &given {
+        std::fs::create_dir(path).unwrap();
+        for file in ["", "cgroup.procs", "tasks", "cpuset.cpus", "cpuset.mems"] {
+            if path.join(file).exists() {
+                chown(path.join(file), Some(USER), Some(USER)).unwrap();
+            }
+        }
+    }
+    let out = theirs.run("");
+    for path in given {
+        std::fs::remove_dir(path).unwrap();
+    }
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(7), "{error}");
+    let told = String::from_utf8_lossy(&out.stdout);
+    assert!(told.contains(&format!(":pids:{group}\n")), "{told}");
 }

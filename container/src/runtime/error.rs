@@ -96,6 +96,14 @@ pub enum Error {
         /// What was asked for.
         what: &'static str,
     },
+    /// An ordinary user may not make the cgroup that the configuration asks for.
+    #[error(
+        "unable to apply cgroup configuration (`linux.cgroupsPath`): {source}; or ask for none: rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
+    )]
+    NotLent {
+        /// What was tried.
+        source: cgroup::Error,
+    },
     /// A cgroup did not do what it should.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
@@ -227,7 +235,9 @@ impl Error {
             Self::File { source, .. } | Self::NoAgent { source, .. } => {
                 super::executor::errno_of(source)
             }
-            Self::Cgroup(error) => error.errno().unwrap_or(Errno::EINVAL),
+            Self::Cgroup(error) | Self::NotLent { source: error } => {
+                error.errno().unwrap_or(Errno::EINVAL)
+            }
             Self::System { errno, .. } => *errno,
             _ => Errno::EINVAL,
         }

@@ -5,24 +5,67 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::Runtime;
-use crate::cgroup::{self, Group, Layout, Limits, systemd};
-use crate::runtime::bundle::limits;
-use crate::spec::Spec;
+use crate::cgroup::{self, Controller, Controllers, Group, Layout, Limits, Version, systemd};
+use crate::runtime::Error;
+use crate::runtime::bundle::{self, limits};
+use crate::spec::NamespaceKind;
 
 impl Runtime<'_> {
-    /// An ordinary user who was given no cgroups and asks for none, neither by a path nor by a limit, gets
-    /// a container that is in the caller's, as with runc.
-    pub(super) fn can_go_without(&self, error: &cgroup::Error) -> bool {
-        let asks = |spec: &Spec| {
-            let limits = limits::limits(&spec.linux.resources);
-            !spec.linux.cgroups_path.is_empty() || limits.is_ok_and(|it| it != Limits::default())
+    /// Makes the container's cgroup. An ordinary user who may not, and asks for none, neither by a path nor by a
+    /// limit, gets a container that is in the caller's, as with runc.
+    pub(super) fn create_group(
+        &self,
+        layout: &Layout,
+        name: &str,
+        controllers: Controllers,
+    ) -> Result<Group, Error> {
+        let create = |controllers| {
+            let group = Group::create_vacant(layout, name, controllers)?;
+            Ok(group.with_named(layout, name))
         };
-        let is_denied = match error {
-            // In version 2 no group was found that this user may make another in.
-            cgroup::Error::InternalProcesses { .. } => !nix::unistd::geteuid().is_root(),
-            error => matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)),
+        let source = match create(controllers) {
+            Err(error) if is_denied(&error) => error,
+            other => return Ok(other?),
         };
-        is_denied && !self.spec.is_none_or(asks)
+        let Some(spec) = self.spec else {
+            return Err(source.into());
+        };
+        let limits = limits::limits(&spec.linux.resources).unwrap_or_default();
+        if spec.linux.cgroups_path.is_empty() && limits == Limits::default() {
+            if !bundle::is_new(spec, NamespaceKind::Pid) {
+                log::warn!(
+                    "it has neither a cgroup nor a PID namespace of its own, so nobody can tell all of its processes. Such configuration is strongly discouraged; add `pid` to `linux.namespaces`"
+                );
+            }
+            return Ok(Group::none());
+        }
+        if nix::unistd::geteuid().is_root() {
+            return Err(source.into());
+        }
+        // Who was lent groups of version 1 may have none of version 2, and need none.
+        let in_v1 = |it: &Controller| {
+            let home = layout.home(*it);
+            home.is_ok_and(|home| home.version == Version::V1)
+        };
+        let lent: Controllers = controllers.iter().filter(in_v1).collect();
+        let needed = limits.controllers();
+        if !lent.is_empty()
+            && lent != controllers
+            && needed.without(lent).is_empty()
+            && let Ok(group) = create(lent)
+        {
+            return Ok(group);
+        }
+        Err(Error::NotLent { source })
+    }
+}
+
+/// Whether it is this user who may not make a group.
+fn is_denied(error: &cgroup::Error) -> bool {
+    match error {
+        // In version 2 none was found that this user may make another in.
+        cgroup::Error::InternalProcesses { .. } => !nix::unistd::geteuid().is_root(),
+        error => matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)),
     }
 }
 

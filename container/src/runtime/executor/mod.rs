@@ -176,12 +176,8 @@ impl Kernel for Runtime<'_> {
             Call::CreateGroup { name, controllers } => {
                 let name = name.as_deref().unwrap_or_default();
                 let layout = self.layout.ok_or(Errno::ENOENT)?;
-                let group = match Group::create_vacant(layout, name, *controllers) {
-                    Err(error) if self.can_go_without(&error) => Group::none(),
-                    other => other
-                        .map_err(|error| self.refuse(error))?
-                        .with_named(layout, name),
-                };
+                let group = self.create_group(layout, name, *controllers);
+                let group = group.map_err(|error| self.refuse(error))?;
                 self.record.cgroup_paths = group.paths().map(Path::to_owned).collect();
                 self.group = Some(group);
                 Ok(())
