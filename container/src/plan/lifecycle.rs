@@ -65,6 +65,13 @@ pub enum LifeCall {
         /// How many.
         count: usize,
     },
+    /// `write` of the child's `uid_map` or `gid_map`, or `execve` of who may write it for an ordinary user.
+    MapIds {
+        /// The file's name.
+        file: &'static str,
+        /// What it is to say.
+        text: String,
+    },
     /// `sendmsg(RTM_NEWLINK)`: an interface of the host's becomes the child's.
     MoveInterface {
         /// Its name.
@@ -147,7 +154,7 @@ impl LifeCall {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Claim { .. } => "mkdir",
-            Self::KeepConfig { .. } => "write",
+            Self::KeepConfig { .. } | Self::MapIds { .. } => "write",
             Self::Save { .. } | Self::TellPid { .. } => "rename",
             Self::StartScope { .. } | Self::SendDescriptor { .. } | Self::MoveInterface { .. } => {
                 "sendmsg"
@@ -187,6 +194,11 @@ impl fmt::Display for LifeCall {
                 write!(f, "open({path:?}), setns({})", kind.flag_name())
             }
             Self::TakeMounts { count } => write!(f, "open_tree(OPEN_TREE_CLONE), {count} times"),
+            Self::MapIds { file, text } => write!(
+                f,
+                "write(/proc/PID/{file}, {text:?}), or new{}({text:?})",
+                file.replace('_', "")
+            ),
             Self::MoveInterface { name, inside } => write!(
                 f,
                 "sendmsg(RTM_NEWLINK, {name:?}, IFLA_NET_NS_FD, IFLA_IFNAME {inside:?})"

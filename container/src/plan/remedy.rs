@@ -42,7 +42,7 @@ pub fn remedy(call: &Call, errno: Errno) -> &'static str {
         (Call::WriteProc { .. }, Errno::EPERM) => {
             "; the kernel lets nobody map these users: run as root, or ask `ringside doctor` which setting forbids it"
         }
-        (Call::WriteProc { .. }, Errno::EINVAL) => {
+        (Call::WriteProc { .. } | Call::Life(LifeCall::MapIds { .. }), Errno::EINVAL) => {
             "; each number may be in one range only, and there are 340 ranges at most: mend them"
         }
         (

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::bundle::limit_fields;
-use super::{checkpoint, hooks};
+use super::{checkpoint, hooks, id_maps};
 use crate::plan::step::Step;
 use crate::spec::named;
 use crate::{cgroup, spec};
@@ -110,6 +110,9 @@ pub enum Error {
     /// criu could not take a checkpoint, or restore one.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// Users that could not be mapped.
+    #[error(transparent)]
+    IdMap(#[from] id_maps::Error),
     /// A hook failed.
     #[error(transparent)]
     Hook(#[from] hooks::Error),

@@ -20,7 +20,7 @@ use self::group::{remove_groups, stop_scope};
 use super::checkpoint::Job;
 use super::join::Joins;
 use super::state::{self, Directory, Record, Status};
-use super::{Error, detached, hooks, interfaces, notify};
+use super::{Error, detached, hooks, id_maps, interfaces, notify};
 use crate::Observer;
 use crate::cgroup::{self, Group, Layout, systemd};
 use crate::execute::{self, Kernel};
@@ -243,6 +243,14 @@ impl Runtime<'_> {
             LifeCall::TakeMounts { .. } => {
                 self.detached = detached::take(self.plan).map_err(|error| self.refuse(error))?;
                 Ok(())
+            }
+            LifeCall::MapIds { file, text } => {
+                let pid = self.child.as_ref().ok_or(Errno::ESRCH)?.pid;
+                let mapped = id_maps::write(pid.as_raw(), file, text);
+                mapped.map_err(|error| match error {
+                    Error::IdMap(_) => self.refuse(error),
+                    other => other.errno(),
+                })
             }
             LifeCall::MoveInterface { name, inside } => {
                 let pid = self.child.as_ref().ok_or(Errno::ESRCH)?.pid;

@@ -235,25 +235,7 @@ fn introduce(steps: &mut Vec<Step>, facts: &Facts<'_>) {
         },
     ));
     if bundle::is_new(spec, NamespaceKind::User) {
-        let lines = |map: &[IdMapping]| -> String {
-            map.iter()
-                .map(|it| format!("{} {} {}\n", it.container_id, it.host_id, it.size))
-                .collect()
-        };
-        let write = |file, text| Call::WriteProc { file, text };
-        let mut calls = vec![write("uid_map", lines(&spec.linux.uid_mappings))];
-        if !facts.is_root {
-            calls.push(write("setgroups", "deny".into()));
-        }
-        calls.push(write("gid_map", lines(&spec.linux.gid_mappings)));
-        steps.push(
-            Step::runtime(
-                "map its users",
-                "before that nobody in there is anybody",
-                calls,
-            )
-            .asked_by("linux.uidMappings"),
-        );
+        steps.push(map_users(spec, facts.is_root));
     }
     if let Some(adjustment) = spec.process.as_ref().and_then(|it| it.oom_score_adj) {
         let call = Call::WriteProc {
@@ -290,6 +272,35 @@ fn introduce(steps: &mut Vec<Step>, facts: &Facts<'_>) {
     tell_pid(steps, facts.what.pid_file.as_deref());
     send_descriptor(steps, facts.what.pidfd_socket.as_deref());
     steps.push(release());
+}
+
+/// An ordinary user who maps one group has to give up dropping any, which may be what bars them from a file.
+fn map_users(spec: &Spec, is_root: bool) -> Step {
+    let (users, groups) = (&spec.linux.uid_mappings, &spec.linux.gid_mappings);
+    let map = |file, map: &[IdMapping]| {
+        let lines = map
+            .iter()
+            .map(|it| format!("{} {} {}\n", it.container_id, it.host_id, it.size));
+        let text = lines.collect();
+        match is_root {
+            true => Call::WriteProc { file, text },
+            false => Call::Life(LifeCall::MapIds { file, text }),
+        }
+    };
+    let mut calls = vec![map("uid_map", users)];
+    if !is_root && matches!(groups[..], [IdMapping { size: 1, .. }]) {
+        calls.push(Call::WriteProc {
+            file: "setgroups",
+            text: "deny".into(),
+        });
+    }
+    calls.push(map("gid_map", groups));
+    Step::runtime(
+        "map its users",
+        "before that nobody in there is anybody",
+        calls,
+    )
+    .asked_by("linux.uidMappings")
 }
 
 fn hooks_of_creation(steps: &mut Vec<Step>, spec: &Spec) {
