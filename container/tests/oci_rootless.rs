@@ -3,10 +3,10 @@
 #[expect(dead_code, reason = "what other tests of bundles use")]
 mod support_oci;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support_oci::{Bundle, Went};
 
 /// Nobody has this number.
@@ -19,8 +19,12 @@ struct Owned {
 }
 
 impl Owned {
-    /// None, with the reason on standard error, where nobody can become another user.
     fn new(script: &str) -> Option<Self> {
+        Self::with(script, |_| {})
+    }
+
+    /// None, with the reason on standard error, where nobody can become another user.
+    fn with(script: &str, change: impl FnOnce(&mut Value)) -> Option<Self> {
         let bundle = Bundle::new(script, |spec| {
             let own = spec.clone();
             *spec = ringside_container::runtime::default_spec(true);
@@ -35,6 +39,7 @@ impl Owned {
             for name in ["uidMappings", "gidMappings"] {
                 spec["linux"][name] = json!([{"containerID": 0, "hostID": user, "size": 1}]);
             }
+            change(spec);
         })?;
         let program = bundle.path().join("ringside-oci");
         // By another process: what is open for writing here, a child of another test has open as well, and
@@ -61,6 +66,21 @@ impl Owned {
             .current_dir(self.bundle.path())
             .stdin(Stdio::null());
         command
+    }
+
+    /// Runs the container after `before`, which root's shell does in a mount namespace of its own.
+    fn run_after(&self, before: &str) -> Went {
+        let command = self.command();
+        let words = command.get_args().map(|it| it.to_string_lossy());
+        let words: Vec<_> = words.collect();
+        let script = format!(
+            "set -e; {before}; exec setpriv {} run {}",
+            words.join(" "),
+            self.bundle.id
+        );
+        let mut shell = Command::new("unshare");
+        shell.args(["--mount", "sh", "-c", &script]);
+        Went::of(&shell.current_dir(self.bundle.path()).output().unwrap())
     }
 
     fn oci(&self, arguments: &[&str]) -> Went {
@@ -155,4 +175,128 @@ fn somebody_else_s_container_is_not_taken_for_one_that_is_being_made() {
     let root = root.to_str().unwrap();
     let error = owned.oci(&["--root", root, "state", &other.id]).failed();
     assert!(error.contains("EACCES"), "{error}");
+}
+
+/// The user is one that an account belongs to, and is lent numbers.
+const LEND: &str =
+    "for it in passwd group subuid subgid; do cp /etc/$it $it; mount --bind $it /etc/$it; done
+    echo lent:x:1234:1234::/:/bin/sh >>passwd; echo lent:x:1234: >>group
+    echo lent:200000:100 >>subuid; echo lent:300000:100 >>subgid";
+
+/// Maps the user and as many more.
+fn more(spec: &mut Value, size: u32) {
+    for (name, first) in [("uidMappings", 200_000), ("gidMappings", 300_000)] {
+        let range = json!({"containerID": 1, "hostID": first, "size": size});
+        spec["linux"][name].as_array_mut().unwrap().push(range);
+    }
+}
+
+fn can_map() -> bool {
+    let is_there = Path::new("/usr/bin/newuidmap").exists();
+    if !is_there {
+        eprintln!("skipped: this host has no newuidmap");
+    }
+    is_there
+}
+
+#[test]
+fn an_ordinary_user_maps_the_numbers_that_were_lent_to_them() {
+    let script = "cat /proc/self/uid_map /proc/self/gid_map; id -u; id -G; pwd";
+    let owned = Owned::with(script, |spec| {
+        more(spec, 100);
+        spec["process"]["user"] = json!({"uid": 5, "gid": 6, "additionalGids": [7]});
+        // Root of the namespace may not enter it: its group is none there.
+        spec["process"]["cwd"] = "/private".into();
+    });
+    let Some(owned) = owned.filter(|_| can_map()) else {
+        return;
+    };
+    let before = format!("{LEND}; mkdir -m 700 rootfs/private; chown 200004:0 rootfs/private");
+    let out = owned.run_after(&before).ok();
+    let words: Vec<&str> = out.split_whitespace().collect();
+    let maps = [
+        "0", USER, "1", "1", "200000", "100", "0", USER, "1", "1", "300000", "100",
+    ];
+    assert_eq!(words[..12], maps);
+    assert_eq!(words[12..], ["5", "6", "7", "/private"]);
+}
+
+#[test]
+fn numbers_that_nobody_lent_are_refused_with_who_could_lend_them() {
+    let Some(owned) = Owned::with("true", |spec| more(spec, 101)).filter(|_| can_map()) else {
+        return;
+    };
+    let error = owned.run_after(LEND).failed();
+    for word in ["`linux.uidMappings`", "newuidmap refuses: ", "/etc/subuid"] {
+        assert!(error.contains(word), "{error}");
+    }
+    let error = owned.run_after("ln -s $(command -v setpriv) setpriv; PATH=$PWD");
+    let error = error.failed();
+    assert!(
+        error.contains("by newuidmap, which is not there"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_domain_is_named_and_the_created_is_entered_by_an_ordinary_user() {
+    let script = "cat /proc/sys/kernel/domainname; grep -w /sys/fs/cgroup /proc/mounts | tail -n 1";
+    let Some(owned) = Owned::with(script, |spec| spec["domainname"] = "ring".into()) else {
+        return;
+    };
+    let id = owned.bundle.id.as_str();
+    let log = std::fs::File::create(owned.bundle.path().join("log")).unwrap();
+    let mut create = owned.command();
+    create
+        .args(["create", id])
+        .stdout(log.try_clone().unwrap())
+        .stderr(log);
+    assert!(create.status().unwrap().success(), "{}", owned.bundle.log());
+    let exec = ["exec", id, "cat", "/proc/sys/kernel/domainname"];
+    assert_eq!(owned.oci(&exec).ok(), "ring\n");
+    owned.oci(&["start", id]).ok();
+    for _ in 0..1000 {
+        if owned.oci(&["state", id]).ok().contains("stopped") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let log = owned.bundle.log();
+    let groups = log.strip_prefix("ring\n").unwrap_or_default();
+    assert!(groups.contains(" ro,"), "{log}");
+}
+
+#[test]
+fn whose_processes_nobody_can_tell_is_warned_of() {
+    let owned = Owned::with("true", |spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|it| it["type"] != "pid");
+        spec["mounts"][0] = json!({"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]});
+    });
+    let Some(owned) = owned else { return };
+    let went = owned.oci(&["run", &owned.bundle.id]);
+    assert_eq!(went.code, 0, "{}", went.err);
+    let is_told = went
+        .err
+        .contains("Such configuration is strongly discouraged");
+    assert!(is_told, "{}", went.err);
+}
+
+#[test]
+fn who_has_no_name_is_told_by_number() {
+    let Some(owned) = Owned::new("sleep 1000") else {
+        return;
+    };
+    let mut run = owned.command();
+    run.args(["run", "-d", &owned.bundle.id])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    assert!(run.status().unwrap().success());
+    let state = owned.oci(&["state", &owned.bundle.id]).ok();
+    assert!(
+        state.contains(&format!("\"owner\": \"#{USER}\"")),
+        "{state}"
+    );
+    let list = owned.oci(&["list"]).ok();
+    assert!(list.contains(&format!("#{USER}")), "{list}");
 }

@@ -213,8 +213,16 @@ pub enum OciCall {
         inheritable: u64,
         ambient: u64,
     },
+    /// `setdomainname`.
+    SetDomainname { name: CString },
     /// `chdir`, and a check that it led into the root.
-    ChangeDirectory { path: CString },
+    ChangeDirectory {
+        path: CString,
+        /// Whether root may be barred from it, whose user goes there later.
+        may_be_barred: bool,
+    },
+    /// The same by the program's user, where root was barred.
+    ChangeDirectoryAsUser { path: CString },
     /// `personality`.
     Personality { domain: u64 },
     /// `set_mempolicy`: a mode with its flags, and memory nodes.
@@ -294,7 +302,8 @@ impl OciCall {
             Self::Rlimit { .. } => "prlimit",
             Self::Bound { .. } => "prctl",
             Self::Capabilities { .. } => "capset",
-            Self::ChangeDirectory { .. } => "chdir",
+            Self::SetDomainname { .. } => "setdomainname",
+            Self::ChangeDirectory { .. } | Self::ChangeDirectoryAsUser { .. } => "chdir",
             Self::Personality { .. } => "personality",
             Self::MemoryPolicy { .. } => "set_mempolicy",
             Self::Scheduler(_) => "sched_setattr",
@@ -352,7 +361,9 @@ impl fmt::Display for OciCall {
                 write!(f, "{name}(\"ROOT{}\")", path.to_string_lossy())
             }
             Self::OpenRoot { path, .. }
-            | Self::ChangeDirectory { path }
+            | Self::SetDomainname { name: path }
+            | Self::ChangeDirectory { path, .. }
+            | Self::ChangeDirectoryAsUser { path }
             | Self::OpenLabel { path } => {
                 write!(f, "{name}({:?})", path.to_string_lossy())
             }

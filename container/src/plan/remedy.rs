@@ -118,15 +118,8 @@ fn oci(call: &OciCall, errno: Errno) -> &'static str {
         (OciCall::BecomeUser { .. }, Errno::EPERM) => {
             "; run as root with CAP_SETUID and CAP_SETGID"
         }
-        (OciCall::ChangeDirectory { .. }, Errno::ENOENT) => {
-            "; make the directory in the root, or name another"
-        }
-        (OciCall::ChangeDirectory { .. }, Errno::ENOTDIR) => "; name a directory",
-        (OciCall::ChangeDirectory { .. }, Errno::EACCES) => {
-            "; its user may not enter it: name another directory"
-        }
-        (OciCall::ChangeDirectory { .. }, Errno::EXDEV) => {
-            "; that is outside of the root: name a directory in it"
+        (OciCall::ChangeDirectory { .. } | OciCall::ChangeDirectoryAsUser { .. }, errno) => {
+            directory(errno)
         }
         (OciCall::Seccomp { .. }, Errno::EINVAL) => {
             "; this kernel lacks a flag or action of the filter: see /proc/sys/kernel/seccomp/actions_avail"
@@ -199,6 +192,16 @@ fn life(call: &LifeCall, errno: Errno) -> &'static str {
             "; it hangs in the kernel: see /proc/PID/stack, and try again"
         }
         (LifeCall::Listen { .. }, Errno::EADDRINUSE) => "; delete the container with --force",
+        _ => "",
+    }
+}
+
+fn directory(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT => "; make the directory in the root, or name another",
+        Errno::ENOTDIR => "; name a directory",
+        Errno::EACCES => "; its user may not enter it: name another directory",
+        Errno::EXDEV => "; that is outside of the root: name a directory in it",
         _ => "",
     }
 }

@@ -73,9 +73,6 @@ fn rootless(spec: &mut Value) {
         "mode=0620"
     ]);
     spec["mounts"][5] = json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
-    if let Some(mounts) = spec["mounts"].as_array_mut() {
-        mounts.truncate(6);
-    }
 }
 
 /// What this runtime can do (`features.md`, `features-linux.md`).

@@ -35,7 +35,7 @@ use crate::process::streams::Streams;
 use crate::process::{plain, steps};
 use crate::spec::Spec;
 use crate::sys::{self, Clone3, Program, SchedulerAttributes, SpawnError};
-use rights::{become_user, change_directory, set_affinity, write_file};
+use rights::{become_user, set_affinity, write_file};
 
 /// What init has from the runtime.
 pub struct Inheritance<'a> {
@@ -97,6 +97,7 @@ pub fn run(inheritance: &Inheritance<'_>) -> i32 {
         not_executed: None,
         tells_steps: inheritance.tells_steps,
         is_replaced: false,
+        is_barred: false,
     };
     // A plan without a program has nothing to become.
     i32::from(!steps::take(&mut init, inheritance.plan, 0))
@@ -123,6 +124,8 @@ struct Init<'a> {
     not_executed: Option<SpawnError>,
     tells_steps: bool,
     is_replaced: bool,
+    /// Whether root was kept out of the program's directory.
+    is_barred: bool,
 }
 
 impl steps::Init for Init<'_> {
@@ -314,7 +317,15 @@ impl Init<'_> {
                 sys::set_capability_sets(effective & permitted, permitted, inheritable & mine)?;
                 sys::raise_ambient(ambient & permitted & inheritable)
             }
-            OciCall::ChangeDirectory { path } => change_directory(path),
+            OciCall::SetDomainname { name } => sys::set_domainname(name),
+            OciCall::ChangeDirectory {
+                path,
+                may_be_barred,
+            } => self.change_directory(path, *may_be_barred),
+            OciCall::ChangeDirectoryAsUser { path } if self.is_barred => {
+                self.change_directory(path, false)
+            }
+            OciCall::ChangeDirectoryAsUser { .. } => Ok(()),
             OciCall::Personality { domain } => nix::sys::personality::set(
                 nix::sys::personality::Persona::from_bits_retain(*domain as i32),
             )

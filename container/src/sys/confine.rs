@@ -1,5 +1,6 @@
 //! Giving rights up: capabilities in five sets, system calls, scheduling.
 
+use std::ffi::CStr;
 use std::os::fd::{OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -93,6 +94,16 @@ pub fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<(), Errno> {
     };
     // SAFETY: the kernel reads as many bits as it is told, less one, which the array has.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
+}
+
+/// Names the domain of the calling process's UTS namespace (`man 2 setdomainname`).
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN over it.
+pub fn set_domainname(name: &CStr) -> Result<(), Errno> {
+    // SAFETY: the kernel reads as many bytes as the name has.
+    let result = unsafe { libc::setdomainname(name.as_ptr(), name.count_bytes()) };
+    check(result.into()).map(drop)
 }
 
 /// Sets the calling process's I/O priority (`man 2 ioprio_set`).

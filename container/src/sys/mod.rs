@@ -20,8 +20,8 @@ pub use capability::{
 };
 pub use clone::{Clone3, Cloned, clone3};
 pub use confine::{
-    SchedulerAttributes, default_signals, load_filter, raise_ambient, set_io_priority,
-    set_memory_policy, set_rlimit, set_scheduler,
+    SchedulerAttributes, default_signals, load_filter, raise_ambient, set_domainname,
+    set_io_priority, set_memory_policy, set_rlimit, set_scheduler,
 };
 pub use descriptor::{close_range, fstat, own, pidfd_open, pidfd_send_signal, socket_pair};
 pub use network::loopback_up;

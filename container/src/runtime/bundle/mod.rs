@@ -30,6 +30,8 @@ pub struct Options {
     pub no_pivot: bool,
     /// The caller's session keyring stays.
     pub no_new_keyring: bool,
+    /// Whether an ordinary user makes it.
+    pub is_rootless: bool,
     /// Whether the terminal is the runtime's own to copy.
     pub is_relayed: bool,
     /// Whether `start` is waited for.
@@ -120,15 +122,18 @@ fn prepare(steps: &mut Vec<Step>, spec: &Spec, options: &Options) -> Result<(), 
         vec![Call::AwaitRelease],
     ));
     if spec.has(NamespaceKind::User) {
+        let mut calls = vec![Call::Oci(OciCall::BecomeRoot)];
+        // Of a process that is not dumpable an ordinary user could neither take a filter's listener nor enter the
+        // namespaces. In one of their own nobody else is, and what is open here is that user's.
+        if !(options.is_rootless && is_new(spec, NamespaceKind::User)) {
+            calls.push(Call::NotDumpable);
+        }
+        calls.push(Call::DieWithRuntime);
         steps.push(
             Step::init(
                 "become root of its user namespace",
                 "before its users were mapped, nobody was anybody",
-                vec![
-                    Call::Oci(OciCall::BecomeRoot),
-                    Call::NotDumpable,
-                    Call::DieWithRuntime,
-                ],
+                calls,
             )
             .asked_by("linux.uidMappings"),
         );
@@ -205,23 +210,26 @@ fn prepare(steps: &mut Vec<Step>, spec: &Spec, options: &Options) -> Result<(), 
             .asked_by("hostname"),
         );
     }
-    // Through the host's /proc, which the container has had no hand in; init's namespaces decide.
-    let mut sysctls: Vec<(String, &str, String)> = spec
-        .linux
-        .sysctl
-        .iter()
-        .map(|(name, value)| {
-            let path = if name.contains('/') {
-                name.clone()
-            } else {
-                name.replace('.', "/")
-            };
-            (path, value.as_str(), format!("linux.sysctl.{name}"))
-        })
-        .collect();
     if let Some(name) = spec.domainname.as_ref().filter(|name| !name.is_empty()) {
-        sysctls.push(("kernel/domainname".into(), name, "domainname".into()));
+        let name = text(name.as_str());
+        steps.push(
+            oci(
+                "name its domain",
+                "the UTS namespace starts as a copy",
+                vec![OciCall::SetDomainname { name }],
+            )
+            .asked_by("domainname"),
+        );
     }
+    // Through the host's /proc, which the container has had no hand in; init's namespaces decide.
+    let sysctls = spec.linux.sysctl.iter().map(|(name, value)| {
+        let path = if name.contains('/') {
+            name.clone()
+        } else {
+            name.replace('.', "/")
+        };
+        (path, value.as_str(), format!("linux.sysctl.{name}"))
+    });
     for (path, value, field) in sysctls {
         let call = OciCall::Write {
             path: text(format!("/proc/sys/{path}")),

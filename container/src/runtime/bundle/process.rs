@@ -8,7 +8,9 @@ use super::{Options, c, label, oci};
 use crate::plan::call::{Call, text};
 use crate::plan::oci::{HookKind, OciCall, SchedulerSettings};
 use crate::plan::step::Step;
-use crate::spec::{Capabilities, Error, Process, Scheduler, Spec, capability_number};
+use crate::spec::{
+    Capabilities, Error, NamespaceKind, Process, Scheduler, Spec, capability_number,
+};
 
 /// Where a program without a slash is looked for when its environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -109,12 +111,15 @@ pub fn steps(
         );
     }
     label::write(steps, process)?;
+    // Root of a user namespace may do everything only with files whose user and group it has.
+    let may_be_barred = spec.has(NamespaceKind::User) && process.user.uid != 0;
     steps.push(
         oci(
             "go to its directory",
             "before a filter forbids to ask whether that is in the root",
             vec![OciCall::ChangeDirectory {
                 path: c(&process.cwd),
+                may_be_barred,
             }],
         )
         .asked_by("process.cwd"),
@@ -153,6 +158,18 @@ pub fn steps(
         ));
     }
     confine(steps, process, keeps_groups(spec));
+    if may_be_barred {
+        steps.push(
+            oci(
+                "go to its directory, if root was barred from it",
+                "its user may enter what root of a user namespace may not",
+                vec![OciCall::ChangeDirectoryAsUser {
+                    path: c(&process.cwd),
+                }],
+            )
+            .asked_by("process.cwd"),
+        );
+    }
     // Whoever decides about calls has the listener once the container is created.
     if spec
         .linux

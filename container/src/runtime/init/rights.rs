@@ -10,6 +10,7 @@ use nix::sys::prctl;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 
+use super::Init;
 use crate::runtime::root;
 use crate::sys;
 
@@ -53,9 +54,26 @@ pub(super) fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<
     Ok(())
 }
 
+impl Init<'_> {
+    /// Root of a user namespace may be kept out of what is its user's, who goes there later then.
+    pub(super) fn change_directory(
+        &mut self,
+        path: &CStr,
+        may_be_barred: bool,
+    ) -> Result<(), Errno> {
+        match change_directory(path) {
+            Err(Errno::EACCES) if may_be_barred => {
+                self.is_barred = true;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
 /// Goes there, and makes sure that "there" is in the root: a directory of the host's that some
 /// descriptor still leads to has no path (`man 2 getcwd`).
-pub(super) fn change_directory(path: &CStr) -> Result<(), Errno> {
+fn change_directory(path: &CStr) -> Result<(), Errno> {
     chdir(path)?;
     match nix::unistd::getcwd() {
         Ok(here) if here.as_os_str().as_bytes().starts_with(b"/") => Ok(()),

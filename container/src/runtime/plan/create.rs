@@ -42,6 +42,7 @@ pub fn create(facts: &Facts<'_>) -> Result<Plan, Error> {
         no_pivot: facts.what.no_pivot,
         no_new_keyring: facts.what.no_new_keyring,
         waits_for_start: facts.waits_for_start,
+        is_rootless: !facts.is_root,
         is_relayed: facts.what.console_socket.is_none(),
     };
     let init = init_steps(spec, facts.bundle, &options)?;
