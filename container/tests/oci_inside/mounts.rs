@@ -132,6 +132,27 @@ fn a_tmpfs_starts_with_what_it_covers_and_its_permissions() {
 }
 
 #[test]
+fn a_link_is_copied_where_that_is_asked_for_and_a_file_is_mounted() {
+    let script = "readlink /a/deep/link; cat /file; readlink /file || echo none";
+    let Some(bundle) = Bundle::new(script, |spec| {
+        for (destination, source) in [("/a/deep/link", "link"), ("/file", "file")] {
+            let bind = json!({"destination": destination, "type": "bind", "source": source,
+                "options": ["rbind", "copy-symlink"]});
+            add(spec, "/mounts", bind);
+        }
+    }) else {
+        return;
+    };
+    std::os::unix::fs::symlink("to/nowhere", bundle.path().join("link")).unwrap();
+    std::fs::write(bundle.path().join("file"), "mounted\n").unwrap();
+    assert_eq!(
+        bundle.oci(&["run", "ID"]).ok(),
+        "to/nowhere\nmounted\nnone\n"
+    );
+    bundle.is_gone();
+}
+
+#[test]
 fn dev_may_be_read_only_and_has_its_devices() {
     let out = inside(
         "echo x > /dev/null && echo null; touch /dev/x || echo refused",

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::mount::MsFlags;
 
+use options::COPY_LINK;
 pub use options::{NO_FAIL, options};
 
 use super::{c, if_there, oci};
@@ -196,6 +197,14 @@ fn plan(
         // A relative source counts from the bundle.
         let source = bundle.join(&mount.source);
         planned.source = Some(text(source.as_os_str().as_encoded_bytes()));
+        if mount.options.iter().any(|it| it == COPY_LINK)
+            && let Ok(target) = source.read_link()
+        {
+            return Ok(OciCall::Link {
+                path: planned.target,
+                target: text(target.as_os_str().as_encoded_bytes()),
+            });
+        }
         // What other mounts have put into the root is there only then.
         let is_of_root = source.starts_with(super::root(spec, bundle));
         // Its root may not reach what the caller can.

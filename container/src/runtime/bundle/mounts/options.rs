@@ -10,10 +10,14 @@ const LAZY_TIMES: MsFlags = MsFlags::from_bits_retain(1 << 25);
 /// A source that is not there is no error (`man 8 mount`).
 pub const NO_FAIL: &str = "nofail";
 
+/// A source that is a link is not followed but copied; crun's, which podman gives for /etc/localtime.
+pub const COPY_LINK: &str = "copy-symlink";
+
 /// Options that set or clear a flag of the mount: the name, whether it clears, the flag.
-pub(super) const FLAGS: [(&str, bool, MsFlags); 36] = [
+pub(super) const FLAGS: [(&str, bool, MsFlags); 37] = [
     ("defaults", false, MsFlags::empty()),
     (NO_FAIL, false, MsFlags::empty()),
+    (COPY_LINK, false, MsFlags::empty()),
     ("bind", false, MsFlags::MS_BIND),
     ("rbind", false, MsFlags::MS_BIND.union(MsFlags::MS_REC)),
     ("ro", false, MsFlags::MS_RDONLY),
