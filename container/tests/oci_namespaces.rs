@@ -29,6 +29,24 @@ fn open_to_users(bundle: &Bundle) {
 }
 
 #[test]
+fn a_user_namespace_without_maps_has_the_caller_s() {
+    let script = "cat /proc/self/uid_map; touch /tmp/mine; stat -c %u /tmp/mine; id -u";
+    let Some(bundle) = Bundle::new(script, |spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        spec["process"]["user"] = json!({"uid": 7, "gid": 8});
+    }) else {
+        return;
+    };
+    std::fs::set_permissions(bundle.path(), Permissions::from_mode(0o711)).unwrap();
+    std::fs::set_permissions(bundle.rootfs().join("tmp"), Permissions::from_mode(0o1777)).unwrap();
+    let out = bundle.oci(&["run", "ID"]).ok();
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "4294967295", "7", "7"]);
+    bundle.is_gone();
+}
+
+#[test]
 fn root_of_a_user_namespace_is_mapped_and_has_its_devices() {
     let script = "cat /proc/self/uid_map; id -u; touch /tmp/mine; stat -c %u /tmp/mine; \
                   echo x > /dev/null && head -c1 /dev/zero | wc -c; readlink /dev/fd /dev/ptmx";

@@ -10,7 +10,7 @@ use super::checkpoint::Job;
 use super::executor::{Birth, Runtime};
 use super::plan::{self, Facts};
 use super::state::{self, Directory, Record, Unlocked};
-use super::{Error, NO_SOCKET, NO_TERMINAL, bundle, connect_console, foreground, status};
+use super::{Error, NO_SOCKET, NO_TERMINAL, bundle, connect_console, foreground, id_maps, status};
 use crate::Observer;
 use crate::cgroup::{Group, Layout, Limits, Stats};
 use crate::execute::take_steps;
@@ -203,6 +203,7 @@ impl Prepared {
         let mut spec = Box::new(Spec::parse(&bytes)?);
         spec.validate()?;
         spec.count_zero_pids();
+        id_maps::complete(&mut spec);
         warn_of_label(&spec);
         if let Some(process) = &mut spec.process {
             warn_of_sets(process);

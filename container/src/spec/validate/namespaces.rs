@@ -25,6 +25,8 @@ pub(super) fn namespaces(linux: &Linux) -> Result<(), Error> {
 }
 
 pub(super) fn users(linux: &Linux) -> Result<(), Error> {
+    // Without either map it is the caller's.
+    let has_maps = !(linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty());
     let user = linux
         .namespaces
         .iter()
@@ -42,7 +44,7 @@ pub(super) fn users(linux: &Linux) -> Result<(), Error> {
                     "it needs a namespace of type user",
                 ));
             }
-            Some(user) if user.path.is_empty() && map.is_empty() => {
+            Some(user) if user.path.is_empty() && map.is_empty() && has_maps => {
                 return Err(Error::Missing {
                     field,
                     why: "a new user namespace needs to know who is who",
