@@ -300,3 +300,31 @@ fn who_has_no_name_is_told_by_number() {
     let list = owned.oci(&["list"]).ok();
     assert!(list.contains(&format!("#{USER}")), "{list}");
 }
+
+#[test]
+fn root_of_an_ordinary_user_s_namespace_finds_what_the_user_runs() {
+    let Some(owned) = Owned::new("sleep 1000") else {
+        return;
+    };
+    let mut run = owned.command();
+    run.args(["run", "-d", &owned.bundle.id])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    assert!(run.status().unwrap().success());
+    let own = owned.bundle.path().join("ringside-oci.d");
+    std::fs::create_dir(&own).unwrap();
+    std::os::unix::fs::symlink("../user-state", own.join("ringside-oci")).unwrap();
+    let listed = |user: &str| {
+        let mut list = Command::new("setpriv");
+        list.args(["--reuid", USER, "--regid", USER, "--clear-groups"])
+            .args(["unshare", "--user", "--map-root-user"])
+            .arg(&owned.program)
+            .args(["list", "--quiet"])
+            .env("XDG_RUNTIME_DIR", &own)
+            .env("USER", user);
+        Went::of(&list.output().unwrap())
+    };
+    assert_eq!(listed("somebody").ok(), format!("{}\n", owned.bundle.id));
+    // Root of a container for whole systems is root in every respect.
+    assert!(!listed("root").out.contains(&owned.bundle.id));
+}

@@ -44,9 +44,12 @@ pub use time::now;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-/// Where containers are remembered unless told otherwise.
+/// Where containers are remembered unless told otherwise. Root of a user namespace, as podman makes one for an
+/// ordinary user, is that user still, unless it goes by root's name, as in a container for whole systems.
 pub fn default_root() -> PathBuf {
-    let is_root = nix::unistd::geteuid().is_root();
+    let is_root = nix::unistd::geteuid().is_root()
+        && (crate::host::is_first_user_namespace()
+            || std::env::var_os("USER").is_some_and(|it| it == "root"));
     match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(directory) if !is_root => PathBuf::from(directory).join("ringside-oci"),
         _ => "/run/ringside-oci".into(),
