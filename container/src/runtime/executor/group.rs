@@ -39,7 +39,7 @@ impl Runtime<'_> {
             }
             return Ok(Group::none());
         }
-        if nix::unistd::geteuid().is_root() {
+        if is_root_of_the_host() {
             return Err(source.into());
         }
         // Who was lent groups of version 1 may have none of version 2, and need none.
@@ -60,11 +60,16 @@ impl Runtime<'_> {
     }
 }
 
+/// Root of another user namespace is some user of the host's.
+fn is_root_of_the_host() -> bool {
+    nix::unistd::geteuid().is_root() && crate::host::is_first_user_namespace()
+}
+
 /// Whether it is this user who may not make a group.
 fn is_denied(error: &cgroup::Error) -> bool {
     match error {
         // In version 2 none was found that this user may make another in.
-        cgroup::Error::InternalProcesses { .. } => !nix::unistd::geteuid().is_root(),
+        cgroup::Error::InternalProcesses { .. } => !is_root_of_the_host(),
         error => matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)),
     }
 }
