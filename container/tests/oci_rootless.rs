@@ -68,6 +68,18 @@ impl Owned {
         command
     }
 
+    /// The runtime as podman starts it for this user.
+    fn as_root_of_a_namespace(&self) -> Command {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", USER, "--regid", USER, "--clear-groups"])
+            .args(["unshare", "--user", "--map-root-user"])
+            .arg(&self.program)
+            .current_dir(self.bundle.path())
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Runs the container after `before`, which root's shell does in a mount namespace of its own.
     fn run_after(&self, before: &str) -> Went {
         let command = self.command();
@@ -315,11 +327,8 @@ fn root_of_an_ordinary_user_s_namespace_finds_what_the_user_runs() {
     std::fs::create_dir(&own).unwrap();
     std::os::unix::fs::symlink("../user-state", own.join("ringside-oci")).unwrap();
     let listed = |user: &str| {
-        let mut list = Command::new("setpriv");
-        list.args(["--reuid", USER, "--regid", USER, "--clear-groups"])
-            .args(["unshare", "--user", "--map-root-user"])
-            .arg(&owned.program)
-            .args(["list", "--quiet"])
+        let mut list = owned.as_root_of_a_namespace();
+        list.args(["list", "--quiet"])
             .env("XDG_RUNTIME_DIR", &own)
             .env("USER", user);
         Went::of(&list.output().unwrap())
@@ -327,4 +336,23 @@ fn root_of_an_ordinary_user_s_namespace_finds_what_the_user_runs() {
     assert_eq!(listed("somebody").ok(), format!("{}\n", owned.bundle.id));
     // Root of a container for whole systems is root in every respect.
     assert!(!listed("root").out.contains(&owned.bundle.id));
+}
+
+#[test]
+fn root_of_an_ordinary_user_s_namespace_gives_a_container_the_host_s_devices() {
+    let script = "stat -c %t:%T /dev/zero /dev/null; echo x >/dev/null && echo written; id -u";
+    let owned = Owned::with(script, |spec| {
+        for name in ["uidMappings", "gidMappings"] {
+            spec["linux"][name] = json!([]);
+        }
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|it| it["type"] != "user");
+        spec["linux"]["devices"] =
+            json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3}]);
+    });
+    let Some(owned) = owned else { return };
+    let mut run = owned.as_root_of_a_namespace();
+    run.args(["--root", "user-state", "run", &owned.bundle.id]);
+    let out = Went::of(&run.output().unwrap()).ok();
+    assert_eq!(out, "1:5\n1:3\nwritten\n0\n");
 }

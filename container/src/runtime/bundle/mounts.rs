@@ -35,10 +35,12 @@ pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Er
     let dev = spec.mounts.iter().find(|mount| is_dev(mount));
     if dev.is_none_or(|mount| !mount.is_bind()) {
         let mut calls: Vec<OciCall> = Vec::new();
-        let is_user = spec.has(NamespaceKind::User);
+        // Who is root of another user namespace makes none, as podman's for an ordinary user.
+        let can_make = crate::host::is_first_user_namespace();
+        let binds = spec.has(NamespaceKind::User) || !can_make;
         let configured = |path: &str| spec.linux.devices.iter().any(|it| it.path == path);
         for (path, device) in DEVICES.into_iter().filter(|(path, _)| !configured(path)) {
-            calls.push(node(path, libc::S_IFCHR | 0o666, device, (0, 0), is_user));
+            calls.push(node(path, libc::S_IFCHR | 0o666, device, (0, 0), binds));
         }
         for (path, target) in LINKS {
             calls.push(OciCall::Link {
@@ -58,7 +60,7 @@ pub fn steps(steps: &mut Vec<Step>, spec: &Spec, bundle: &Path) -> Result<(), Er
         // Callers that give all devices of the host's give this one too; it is the link above.
         let devices = spec.linux.devices.iter().enumerate();
         for (index, device) in devices.filter(|(_, it)| it.path != "/dev/ptmx") {
-            let call = configured_node(device, spec, &mut detached);
+            let call = configured_node(device, spec, can_make, &mut detached);
             steps.push(
                 oci(
                     format!("make {}", device.path),

@@ -24,8 +24,13 @@ pub(super) const LINKS: [(&str, &str); 4] = [
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
 
-/// The node of a configured device.
-pub(super) fn configured_node(device: &Device, spec: &Spec, detached: &mut usize) -> OciCall {
+/// The node of a configured device; `can_make` says whether the runtime may make nodes.
+pub(super) fn configured_node(
+    device: &Device,
+    spec: &Spec,
+    can_make: bool,
+    detached: &mut usize,
+) -> OciCall {
     let kind = match device.kind.as_str() {
         "b" => libc::S_IFBLK,
         "p" => libc::S_IFIFO,
@@ -48,7 +53,7 @@ pub(super) fn configured_node(device: &Device, spec: &Spec, detached: &mut usize
         outside(owner.1, &linux.gid_mappings),
     );
     match outside {
-        (Some(user), Some(group)) if is_user && kind != libc::S_IFIFO => {
+        (Some(user), Some(group)) if is_user && can_make && kind != libc::S_IFIFO => {
             let index = *detached;
             *detached += 1;
             OciCall::Mount(Box::new(MountIn {
@@ -69,19 +74,19 @@ pub(super) fn configured_node(device: &Device, spec: &Spec, detached: &mut usize
                 ..MountIn::at(c(path))
             }))
         }
-        _ => node(path, mode, number, owner, is_user),
+        _ => node(path, mode, number, owner, is_user || !can_make),
     }
 }
 
-/// In a user namespace, whose root makes no devices, the host's own.
+/// A device; where none can be made, as by root of a user namespace, the host's own.
 pub(super) fn node(
     path: &str,
     mode: u32,
     device: (u32, u32),
     owner: (u32, u32),
-    is_user: bool,
+    binds: bool,
 ) -> OciCall {
-    if is_user && mode & libc::S_IFMT != libc::S_IFIFO {
+    if binds && mode & libc::S_IFMT != libc::S_IFIFO {
         OciCall::BindDevice {
             path: c(path),
             source: c(path),
