@@ -252,7 +252,8 @@ fn numbers_that_nobody_lent_are_refused_with_who_could_lend_them() {
 
 #[test]
 fn a_domain_is_named_and_the_created_is_entered_by_an_ordinary_user() {
-    let script = "cat /proc/sys/kernel/domainname; grep -w /sys/fs/cgroup /proc/mounts | tail -n 1";
+    let script = "cat /proc/sys/kernel/domainname; cd /sys/fs/cgroup; \
+                  test \"$(cat cgroup.procs */cgroup.procs 2>/dev/null)\" && grep -w $PWD /proc/mounts | tail -n 1";
     let Some(owned) = Owned::with(script, |spec| spec["domainname"] = "ring".into()) else {
         return;
     };

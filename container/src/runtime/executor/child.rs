@@ -183,15 +183,21 @@ pub(super) fn go_on(channel: &OwnedFd, wants_steps: bool) -> Result<(), Errno> {
     }
 }
 
-/// Each directory of the group with the name that it has in the container.
+/// Each directory of the group with the name that it has in the container; without one, of the caller's group,
+/// which the container is in.
 pub fn names(layout: &Layout, group: &Group) -> Vec<(String, PathBuf)> {
-    let name = |path: &Path| {
+    let mut paths: Vec<_> = group.paths().map(Path::to_owned).collect();
+    if paths.is_empty() {
+        let own = layout.directories_of(std::process::id() as i32);
+        paths = own.unwrap_or_default();
+    }
+    let name = |path: PathBuf| {
         let home = layout
             .hierarchies()
             .iter()
             .filter(|it| path.starts_with(&it.mount_point));
         let home = home.max_by_key(|it| it.mount_point.as_os_str().len());
-        home.map(|it| (init::group_name(&it.mount_point), path.to_owned()))
+        home.map(|it| (init::group_name(&it.mount_point), path.clone()))
     };
-    group.paths().filter_map(name).collect()
+    paths.into_iter().filter_map(name).collect()
 }
