@@ -17,7 +17,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, mkdirat};
 use ringside_container::cgroup::{
-    Controller, Controllers, Error, FreezerState, Group, Limit, Limits, OomEvent, Version,
+    Controller, Controllers, Error, FreezerState, Group, Limit, Limits, OomEvent, Pids, Version,
 };
 use support_cgroup::{TestGroup, has, layout, shell_in, unique_name};
 
@@ -26,6 +26,36 @@ const CPU_MEMORY_PIDS: Controllers =
 const FREEZER: Controllers =
     Controllers::of(&[Controller::Freezer, Controller::Cpuacct, Controller::Pids]);
 const BUSY: &str = "while :; do :; done";
+
+/// Of two that come to a new parent, the second sees that it hands down its controllers before it has.
+#[test]
+fn groups_made_at_once_below_a_new_parent_take_their_limits() {
+    let Some(layout) = layout() else { return };
+    let limits = Limits {
+        pids: Pids {
+            max: Some(Limit::At(100)),
+        },
+        ..Limits::default()
+    };
+    if !has(&layout, CPU_MEMORY_PIDS) {
+        return;
+    }
+    for _ in 0..100 {
+        let parent = unique_name();
+        let make = |name: &str| {
+            let group = Group::create(&layout, format!("{parent}/{name}"), CPU_MEMORY_PIDS)?;
+            let limited = group.apply(&limits);
+            group.remove()?;
+            limited
+        };
+        let (first, second) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| make("other"));
+            (make("one"), other.join().expect("no panic"))
+        });
+        let above = Group::open(&layout, &parent, CPU_MEMORY_PIDS).and_then(|it| it.remove());
+        first.and(second).and(above).expect("both have their files");
+    }
+}
 
 #[test]
 fn a_child_enters_by_itself_and_is_in_every_hierarchy() {

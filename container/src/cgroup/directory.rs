@@ -205,13 +205,28 @@ impl Directory {
             let fd = match &file {
                 Some(fd) => fd,
                 None => {
-                    let opened = self.open_file(name, OFlag::O_WRONLY);
+                    let opened = self.open_to_write(name);
                     file.insert(opened.map_err(|source| failed(value, source))?)
                 }
             };
             write_all(fd.as_fd(), value.as_bytes()).map_err(|source| failed(value, source))?;
         }
         Ok(())
+    }
+
+    /// Opens a control file that is to be written. Somebody who makes another group beside this one may just be
+    /// giving their parent's controllers to both: `cgroup.subtree_control` shows them before the files are there.
+    /// Whoever writes to it waits for that, even with nothing to say.
+    fn open_to_write(&self, name: &str) -> nix::Result<OwnedFd> {
+        let open = |name| self.open_file(name, OFlag::O_WRONLY);
+        match open(name) {
+            Err(Errno::ENOENT) if self.version == Version::V2 => {
+                let above = open("../cgroup.subtree_control").map_err(|_| Errno::ENOENT)?;
+                write_all(above.as_fd(), b" ")?;
+                open(name)
+            }
+            opened => opened,
+        }
     }
 
     pub(super) fn open_file(&self, name: &str, access: OFlag) -> nix::Result<OwnedFd> {
