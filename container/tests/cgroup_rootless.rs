@@ -106,7 +106,7 @@ fn without_cgroups_a_limit_or_a_path_is_refused_and_not_forgotten() {
 
 #[test]
 fn a_delegated_group_holds_the_container_with_its_limits() {
-    let script = "exit 7";
+    let script = "test $(find /sys/fs/cgroup -type d | wc -l) = 1 && exit 7";
     let limit =
         |spec: &mut Value| spec["linux"]["resources"]["pids"] = serde_json::json!({"limit": 99});
     let Some(theirs) = Theirs::new(script, limit) else {

@@ -15,6 +15,7 @@ use super::Init;
 use crate::plan::call::text;
 use crate::plan::oci::MountIn;
 use crate::runtime::root;
+use crate::spec::NamespaceKind;
 use crate::sys;
 
 impl Init<'_> {
@@ -109,7 +110,7 @@ impl Init<'_> {
         let named = |target: Vec<u8>| MountIn::at(text(target));
         let root = self.root()?;
         let mut parent = root::Parent::default();
-        if self.inheritance.unified.is_some() {
+        if let Some(unified) = self.inheritance.unified {
             let whole = MountIn {
                 source: Some(c"cgroup".into()),
                 kind: Some(c"cgroup2".into()),
@@ -118,13 +119,13 @@ impl Init<'_> {
             };
             return match root::mount_in(root, &whole, None) {
                 // Only who owns the cgroup namespace may mount them (`man 7 cgroup_namespaces`), and nobody where
-                // they are, as in a /sys of the host's: the host's then.
+                // they are, as in a /sys of the host's: the host's then, from where the namespace begins.
                 Err(Errno::EPERM | Errno::EBUSY) => {
+                    let begins = self.inheritance.groups.first().map(|it| it.1.as_path());
+                    let is_divided = self.inheritance.spec.has(NamespaceKind::Cgroup);
+                    let source = begins.filter(|_| is_divided).unwrap_or(unified);
                     let hosts = MountIn {
-                        source: self
-                            .inheritance
-                            .unified
-                            .map(|it| text(it.as_os_str().as_bytes())),
+                        source: Some(text(source.as_os_str().as_bytes())),
                         kind: None,
                         flags: MsFlags::MS_BIND | MsFlags::MS_REC | whole.flags,
                         ..whole
