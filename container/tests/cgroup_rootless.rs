@@ -105,8 +105,9 @@ fn without_cgroups_a_limit_or_a_path_is_refused_and_not_forgotten() {
 }
 
 #[test]
-fn a_delegated_group_holds_the_container_with_its_limits() {
-    let script = "test $(find /sys/fs/cgroup -type d | wc -l) = 1 && exit 7";
+fn a_delegated_group_with_some_controllers_holds_the_container_with_its_limits() {
+    let script = "cd /sys/fs/cgroup; cat cgroup.controllers pids.max; \
+                  test $(find . -type d | wc -l) = 1 && exit 7";
     let limit =
         |spec: &mut Value| spec["linux"]["resources"]["pids"] = serde_json::json!({"limit": 99});
     let Some(theirs) = Theirs::new(script, limit) else {
@@ -117,10 +118,13 @@ fn a_delegated_group_holds_the_container_with_its_limits() {
         eprintln!("skipped: only version 2 is delegated to users, and this host has no cgroup v2");
         return;
     }
+    // As systemd lends them: of all that the host has, a few.
     std::fs::write(top.join("cgroup.subtree_control"), "+pids").unwrap();
-    let given = top.join(format!("given-{}", theirs.bundle.id));
+    let between = top.join(format!("between-{}", theirs.bundle.id));
+    let given = between.join("given");
     let leaf = given.join("caller");
     std::fs::create_dir_all(&leaf).unwrap();
+    std::fs::write(between.join("cgroup.subtree_control"), "+pids").unwrap();
     for path in [&given, &leaf] {
         for file in ["", "cgroup.procs", "cgroup.subtree_control"] {
             chown(path.join(file), Some(USER), Some(USER)).unwrap();
@@ -128,15 +132,17 @@ fn a_delegated_group_holds_the_container_with_its_limits() {
     }
     let out = theirs.run(&format!("echo $$ > {}/cgroup.procs;", leaf.display()));
     let handed_down = std::fs::read_to_string(given.join("cgroup.subtree_control")).unwrap();
-    std::fs::remove_dir(leaf).unwrap();
-    std::fs::remove_dir(given).unwrap();
+    for path in [leaf, given, between] {
+        std::fs::remove_dir(path).unwrap();
+    }
     assert_eq!(
         out.status.code(),
         Some(7),
         "{}",
         String::from_utf8_lossy(&out.stderr)
     );
-    assert!(handed_down.contains("pids"), "{handed_down}");
+    assert_eq!(handed_down, "pids\n");
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "pids\n99\n");
     assert_eq!(theirs.bundle.groups(), Vec::<PathBuf>::new());
 }
 

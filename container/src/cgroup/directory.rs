@@ -13,9 +13,10 @@ use nix::sys::stat::{FileStat, Mode, fstatat, major, minor, stat};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
 use nix::unistd::{AccessFlags, Whence, faccessat, geteuid, lseek, read, write};
 
+use super::controller::InV2;
 use super::mountinfo::Mount;
 use super::value::{self, Keyed, Limit};
-use super::{Controllers, Error, Result, Version};
+use super::{Controller, Controllers, Error, Result, Version};
 
 /// More than any control file holds (`cgroup.procs` with 4 million processes has 32 MiB).
 const MAX_FILE_BYTES: usize = 64 << 20;
@@ -109,6 +110,16 @@ impl Directory {
             path,
             fd,
         })
+    }
+
+    /// Without the controllers that a version 2 group was not handed down.
+    pub(super) fn with_what_it_has(mut self) -> Result<Self> {
+        if self.version == Version::V2 {
+            let has = Controllers::parse(Version::V2, &self.read("cgroup.controllers")?);
+            let is_there = |c: &Controller| has.contains(*c) || c.in_v2() == InV2::Always;
+            self.controllers = self.controllers.iter().filter(is_there).collect();
+        }
+        Ok(self)
     }
 
     /// Which interface it has.

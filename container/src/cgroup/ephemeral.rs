@@ -54,7 +54,12 @@ impl Ephemeral {
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let name = format!("{PREFIX}{}-{number}", std::process::id());
-            let error = match Group::make(layout, Path::new(&name), controllers, Existing::Refuse) {
+            let error = match Group::make(
+                layout,
+                Path::new(&name),
+                controllers.into(),
+                Existing::Refuse,
+            ) {
                 Ok(group) => match lock_all(&group)? {
                     Some(locks) => return Ok(Ephemeral { group, locks }),
                     None => {

@@ -19,6 +19,22 @@ use super::{
 const ADD_TRIES: u32 = 6;
 const ADD_PAUSE: Duration = Duration::from_millis(10);
 
+/// Which controllers a new group is to have.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// All that it is to have where it can.
+    pub all: Controllers,
+    /// Those without which it is not to be. A user's group, which is lent by systemd, has few.
+    pub needed: Controllers,
+}
+
+/// All of them needed.
+impl From<Controllers> for Wanted {
+    fn from(all: Controllers) -> Self {
+        Self { all, needed: all }
+    }
+}
+
 /// Which controllers a group was asked to join, and with them which hierarchies.
 ///
 /// ```text
@@ -47,9 +63,9 @@ impl Group {
     pub fn create(
         layout: &Layout,
         path: impl AsRef<Path>,
-        controllers: Controllers,
+        controllers: impl Into<Wanted>,
     ) -> Result<Group> {
-        Group::make(layout, path.as_ref(), controllers, Existing::Adopt)
+        Group::make(layout, path.as_ref(), controllers.into(), Existing::Adopt)
     }
 
     /// As [`create`](Group::create), for a group that nobody may be in yet: an existing directory is
@@ -60,9 +76,10 @@ impl Group {
     pub fn create_vacant(
         layout: &Layout,
         path: impl AsRef<Path>,
-        controllers: Controllers,
+        controllers: impl Into<Wanted>,
     ) -> Result<Group> {
-        Group::make(layout, path.as_ref(), controllers, Existing::AdoptVacant)
+        let existing = Existing::AdoptVacant;
+        Group::make(layout, path.as_ref(), controllers.into(), existing)
     }
 
     /// The same group in the hierarchies of version 1 with a name and no controllers (systemd's) as well, where
@@ -79,11 +96,11 @@ impl Group {
     pub(super) fn make(
         layout: &Layout,
         path: &Path,
-        controllers: Controllers,
+        wanted: Wanted,
         existing: Existing,
     ) -> Result<Group> {
         place::check_path(path)?;
-        let sites = sites(layout, controllers)?;
+        let sites = sites(layout, wanted)?;
         let directories = Group::make_at(&sites, path, existing)?;
         Ok(Group { directories })
     }
@@ -120,9 +137,10 @@ impl Group {
         place::check_path(path.as_ref())?;
         let open = |site: Site<'_>| {
             let path = site.place(path.as_ref())?.path;
-            Directory::open(path, site.hierarchy.version, site.wanted, layout.probe)
+            let version = site.hierarchy.version;
+            Directory::open(path, version, site.wanted, layout.probe)?.with_what_it_has()
         };
-        let directories = sites(layout, controllers)?.into_iter().map(open);
+        let directories = sites(layout, controllers.into())?.into_iter().map(open);
         Ok(Group {
             directories: directories.collect::<Result<_>>()?,
         })
@@ -160,7 +178,7 @@ impl Group {
             let joined = Controller::ALL.into_iter().filter(here).collect();
             match Directory::open(path.into(), hierarchy.version, joined, layout.probe) {
                 Err(error) if error.errno() == Some(Errno::ENOENT) => {}
-                other => directories.push(other?),
+                other => directories.push(other?.with_what_it_has()?),
             }
         }
         Ok(Group { directories })
@@ -357,13 +375,14 @@ fn named(layout: &Layout) -> impl Iterator<Item = Site<'_>> {
         layout,
         hierarchy,
         wanted: Controllers::NONE,
+        needed: Controllers::NONE,
     })
 }
 
-/// One site for each hierarchy that has some of `controllers`.
-fn sites(layout: &Layout, controllers: Controllers) -> Result<Vec<Site<'_>>> {
+/// One site for each hierarchy that has some of the controllers.
+fn sites(layout: &Layout, controllers: Wanted) -> Result<Vec<Site<'_>>> {
     let mut sites: Vec<(usize, Controllers)> = Vec::new();
-    for controller in controllers.iter() {
+    for controller in controllers.all.iter() {
         let home = layout
             .index_of(controller)
             .ok_or_else(|| layout.missing(controller))?;
@@ -376,6 +395,7 @@ fn sites(layout: &Layout, controllers: Controllers) -> Result<Vec<Site<'_>>> {
         layout,
         hierarchy: &layout.hierarchies[index],
         wanted,
+        needed: wanted.intersection(controllers.needed),
     };
     Ok(sites.into_iter().map(site).collect())
 }

@@ -105,7 +105,7 @@ pub use entrance::{Entrance, EntranceError};
 pub use ephemeral::{Ephemeral, PREFIX};
 pub use error::{Error, Result};
 pub use freezer::FreezerState;
-pub use group::Group;
+pub use group::{Group, Wanted};
 pub use hugetlb::{Hugetlb, HugetlbStats};
 pub use io::{BlockDevice, Io, IoRate, IoStats, IoWeight, Throttle};
 pub use layout::{Hierarchy, Layout, Mode};

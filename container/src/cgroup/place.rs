@@ -25,6 +25,8 @@ pub(super) struct Site<'a> {
     pub hierarchy: &'a Hierarchy,
     /// Of those that were asked for, the ones in this hierarchy.
     pub wanted: Controllers,
+    /// Of these, the ones without which there is to be no group.
+    pub needed: Controllers,
 }
 
 /// Where a new group goes in one hierarchy.
@@ -75,7 +77,7 @@ impl Site<'_> {
     /// A relative path counts from this process's own group. In version 2, a group that has
     /// processes cannot give controllers to children; then the group goes beside our own instead of
     /// below it, or further up: to the nearest ancestor that already hands down what is wanted, or
-    /// that is free to.
+    /// that is free to; where there is none, what is needed.
     pub fn place(&self, path: &Path) -> Result<Place> {
         let base = self.layout.base(self.hierarchy, path)?;
         let relative = path.strip_prefix("/").unwrap_or(path);
@@ -87,11 +89,18 @@ impl Site<'_> {
         }
         let top = &self.hierarchy.mount_point;
         let inside = |p: &&Path| p.starts_with(top);
-        let mut hosts = base.ancestors().take_while(inside);
-        let found = hosts.find_map(|host| Some((host, self.can_host(host)?)));
+        let nearest = |controllers| {
+            let mut hosts = base.ancestors().take_while(inside);
+            hosts.find_map(|host| Some((host, self.can_host(host, controllers)?)))
+        };
+        let needed = enabled_by_name(self.needed);
+        let found = nearest(enabled_by_name(self.wanted)).or_else(|| {
+            let (host, _) = nearest(needed)?;
+            Some((host, HandsDown::Some))
+        });
         let (host, hands_down) = found.ok_or_else(|| Error::InternalProcesses {
             path: base.into(),
-            controllers: self.enabled_by_name(),
+            controllers: needed,
         })?;
         let path = host.join(relative);
         Ok(Place {
@@ -100,16 +109,10 @@ impl Site<'_> {
         })
     }
 
-    /// The wanted controllers that must be enabled from above.
-    fn enabled_by_name(&self) -> Controllers {
-        let named = |c: &_| matches!(super::Controller::in_v2(*c), InV2::Enabled(_));
-        self.wanted.iter().filter(named).collect()
-    }
-
-    /// Whether `parent` can have a child with the controllers that are wanted.
-    fn can_host(&self, parent: &Path) -> Option<HandsDown> {
+    /// Whether `parent` can have a child with these controllers.
+    fn can_host(&self, parent: &Path, controllers: Controllers) -> Option<HandsDown> {
         let list = |name| Controllers::parse(Version::V2, &text(&parent.join(name)));
-        let missing = self.enabled_by_name().without(list(SUBTREE_CONTROL));
+        let missing = controllers.without(list(SUBTREE_CONTROL));
         if missing.is_empty() {
             return writable(parent).then_some(HandsDown::All);
         }
@@ -132,14 +135,16 @@ impl Site<'_> {
     ) -> Result<Directory> {
         let path = &place.path;
         self.make_directory(path, existing, made)?;
+        let mut has = self.wanted;
         if let Some(parent) = path.parent().filter(|_| !place.is_ready) {
-            self.hand_down(parent, self.enabled_by_name())?;
+            let enabled = enabled_by_name(self.wanted);
+            has = has.without(enabled.without(self.hand_down(parent, enabled)?));
         }
         if self.hierarchy.version == Version::V1 && self.wanted.contains(super::Controller::Cpuset)
         {
             cpuset::inherit(&self.hierarchy.mount_point, path)?;
         }
-        self.open(path)
+        self.open(path, has)
     }
 
     /// Makes one directory, and the parents that are missing. That it is a cgroup is checked when it
@@ -173,62 +178,76 @@ impl Site<'_> {
         Ok(())
     }
 
-    fn open(&self, path: &Path) -> Result<Directory> {
+    fn open(&self, path: &Path, controllers: Controllers) -> Result<Directory> {
         Directory::open(
             path.into(),
             self.hierarchy.version,
-            self.wanted,
+            controllers,
             self.layout.probe,
         )
     }
 
     /// Enables `wanted` for the children of the version 2 group `parent`, and where it does not
-    /// have them itself, for the children of its own parent first.
-    fn hand_down(&self, parent: &Path, wanted: Controllers) -> Result<()> {
+    /// have them itself, for the children of its own parent first. Gives those that the children have
+    /// now: all that are needed, and of the others what this process may and can hand down.
+    fn hand_down(&self, parent: &Path, wanted: Controllers) -> Result<Controllers> {
         if wanted.is_empty() {
-            return Ok(());
+            return Ok(wanted);
         }
-        let dir = self.open(parent)?;
+        let dir = self.open(parent, wanted)?;
         let list = |name| {
             dir.read(name)
                 .map(|text| Controllers::parse(Version::V2, &text))
         };
         let missing = wanted.without(list(SUBTREE_CONTROL)?);
-        let Some(first) = missing.iter().next() else {
-            return Ok(());
-        };
-        let absent = missing.without(list(CONTROLLERS)?);
-        if !absent.is_empty() {
-            let above = parent
-                .parent()
-                .filter(|p| p.starts_with(&self.hierarchy.mount_point));
-            let above = above.ok_or_else(|| Error::Missing {
-                controller: absent.iter().next().unwrap_or(first),
-                absence: Absence::NotHandedDown(parent.into()),
-            })?;
-            self.hand_down(above, absent)?;
+        if missing.is_empty() {
+            return Ok(wanted);
         }
+        let mut absent = missing.without(list(CONTROLLERS)?);
+        let above = parent
+            .parent()
+            .filter(|p| p.starts_with(&self.hierarchy.mount_point));
+        if let Some(above) = above.filter(|_| !absent.is_empty()) {
+            absent = absent.without(self.hand_down(above, absent)?);
+        }
+        let needed = missing.intersection(self.needed);
+        if let Some(controller) = needed.intersection(absent).iter().next() {
+            return Err(Error::Missing {
+                controller,
+                absence: Absence::NotHandedDown(parent.into()),
+            });
+        }
+        let at_hand = missing.without(absent);
+        if at_hand.is_empty() || self.enable(&dir, at_hand).is_ok() {
+            return Ok(wanted.without(absent));
+        }
+        if !needed.is_empty() {
+            self.enable(&dir, needed)?;
+        }
+        Ok(wanted.without(missing).union(needed))
+    }
+
+    /// Enables controllers that a version 2 group has for its children: all, or none.
+    fn enable(&self, dir: &Directory, controllers: Controllers) -> Result<()> {
         let plus = |c| match super::Controller::in_v2(c) {
             InV2::Enabled(name) => Some(format!("+{name}")),
             _ => None,
         };
-        let value = missing
-            .iter()
-            .filter_map(plus)
-            .collect::<Vec<_>>()
-            .join(" ");
-        dir.write(SUBTREE_CONTROL, &value)
-            .map_err(|error| match error.errno() {
-                Some(Errno::EBUSY) => Error::InternalProcesses {
-                    path: parent.into(),
-                    controllers: missing,
-                },
-                Some(Errno::ENOENT) => Error::Missing {
-                    controller: first,
-                    absence: Absence::NotHandedDown(parent.into()),
-                },
-                Some(errno) => denial(&dir.file(SUBTREE_CONTROL), errno).unwrap_or(error),
-                None => error,
-            })
+        let value: Vec<String> = controllers.iter().filter_map(plus).collect();
+        let written = dir.write(SUBTREE_CONTROL, &value.join(" "));
+        written.map_err(|error| match error.errno() {
+            Some(Errno::EBUSY) => Error::InternalProcesses {
+                path: dir.path().into(),
+                controllers,
+            },
+            Some(errno) => denial(&dir.file(SUBTREE_CONTROL), errno).unwrap_or(error),
+            None => error,
+        })
     }
+}
+
+/// Those that must be enabled from above.
+fn enabled_by_name(controllers: Controllers) -> Controllers {
+    let named = |c: &_| matches!(super::Controller::in_v2(*c), InV2::Enabled(_));
+    controllers.iter().filter(named).collect()
 }

@@ -12,7 +12,7 @@ use super::plan::{self, Facts};
 use super::state::{self, Directory, Record, Unlocked};
 use super::{Error, NO_SOCKET, NO_TERMINAL, bundle, connect_console, foreground, id_maps, status};
 use crate::Observer;
-use crate::cgroup::{Group, Layout, Limits, Stats};
+use crate::cgroup::{Controllers, Group, Layout, Limits, Stats, Wanted};
 use crate::execute::take_steps;
 use crate::plan::Plan;
 use crate::process::status::ExitStatus;
@@ -365,7 +365,11 @@ fn remove(
 pub(super) fn unfinished_group(spec: &Spec, id: &str) -> Result<Group, Error> {
     let layout = Layout::detect()?;
     let path = plan::group_path(spec, id);
-    let group = Group::create(&layout, path, layout.controllers())?;
+    let wanted = Wanted {
+        all: layout.controllers(),
+        needed: Controllers::NONE,
+    };
+    let group = Group::create(&layout, path, wanted)?;
     Ok(group.with_named(&layout, path))
 }
 

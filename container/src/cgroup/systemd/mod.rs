@@ -33,7 +33,7 @@ use nix::errno::Errno;
 
 use self::bus::Bus;
 use self::message::{Body, Property, Target, Value};
-use super::{Controllers, Group, Layout, Limits, Version};
+use super::{Controllers, Group, Layout, Limits, Version, Wanted};
 use crate::sys::{Clone3, Cloned, clone3, pidfd_send_signal};
 use std::os::fd::AsFd;
 
@@ -293,7 +293,11 @@ impl Scope {
         let holder = Holder::new()?;
         let path = manager.start(unit, limits, version(layout), holder.0.pid.as_raw())?;
         let path = Path::new("/").join(path);
-        let group = Group::create(layout, &path, controllers);
+        let wanted = Wanted {
+            all: controllers,
+            needed: limits.controllers(),
+        };
+        let group = Group::create(layout, &path, wanted);
         let group = group.inspect_err(|_| drop(manager.stop(&unit.name)))?;
         Ok(Self {
             // Where systemd looks who is left of a scope, on version 1.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::Runtime;
-use crate::cgroup::{self, Controller, Controllers, Group, Layout, Limits, Version, systemd};
+use crate::cgroup::{
+    self, Controller, Controllers, Group, Layout, Limits, Version, Wanted, systemd,
+};
 use crate::runtime::Error;
 use crate::runtime::bundle::{self, limits};
 use crate::spec::NamespaceKind;
@@ -19,8 +21,11 @@ impl Runtime<'_> {
         name: &str,
         controllers: Controllers,
     ) -> Result<Group, Error> {
-        let create = |controllers| {
-            let group = Group::create_vacant(layout, name, controllers)?;
+        let limits = self.spec.map(|spec| limits::limits(&spec.linux.resources));
+        let limits = limits.transpose()?.unwrap_or_default();
+        let create = |all| {
+            let needed = limits.controllers();
+            let group = Group::create_vacant(layout, name, Wanted { all, needed })?;
             Ok(group.with_named(layout, name))
         };
         let source = match create(controllers) {
@@ -30,7 +35,6 @@ impl Runtime<'_> {
         let Some(spec) = self.spec else {
             return Err(source.into());
         };
-        let limits = limits::limits(&spec.linux.resources).unwrap_or_default();
         if spec.linux.cgroups_path.is_empty() && limits == Limits::default() {
             if !bundle::is_new(spec, NamespaceKind::Pid) {
                 log::warn!(
