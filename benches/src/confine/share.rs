@@ -35,20 +35,25 @@ impl<'a> Share<'a> {
         let name = format!("machine-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let above = home.directory(Controller::Cpu);
         let path: Option<PathBuf> = above.map(|directory| directory.path().join(name));
+        let of_cpu = |path| Group::from_paths(&layout, path, Controllers::of(&[Controller::Cpu]));
         if let Some(path) = &path {
             fs::create_dir(path).map_err(|source| ConfineError::Make {
                 path: path.clone(),
                 source,
             })?;
         }
-        let group = Group::from_paths(&layout, path, Controllers::of(&[Controller::Cpu]))?;
-        let share = Share { home, group };
+        let mut share = Share {
+            home,
+            group: of_cpu(path.clone())?,
+        };
         for (above, directory) in above.into_iter().zip(share.group.directories()) {
             if directory.version() == Version::V2 {
                 directory.write("cgroup.type", "threaded")?;
                 above.write("cgroup.subtree_control", "+cpu")?;
             }
         }
+        // Now it has the controller.
+        share.group = of_cpu(path)?;
         share.set(limits)?;
         Ok(share)
     }
