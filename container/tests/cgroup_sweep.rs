@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ringside_container::cgroup::{Controller, Controllers, Ephemeral, Layout, Swept, evict, sweep};
 use support_cgroup::{TestGroup, has, layout, shell_in};
@@ -49,8 +50,14 @@ fn start_run() -> (Child, Vec<PathBuf>) {
     (child, paths)
 }
 
-/// Sweeps until it looks as it should. Once would do, were there not the other tests of this file:
-/// of two sweeps at the same moment, one finds a group locked by the other and passes it over.
+/// One after the other: a sweep takes away what any test's killed run has left, before that test has looked.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static SWEEPS: Mutex<()> = Mutex::new(());
+    SWEEPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sweeps until it looks as it should. Once would do, were nobody else on this machine: of two sweeps at
+/// the same moment, one finds a group locked by the other and passes it over.
 fn sweep_until(layout: &Layout, mut done: impl FnMut(&Swept) -> bool) {
     for _ in 0..100 {
         if done(&sweep(layout).expect("sweep")) {
@@ -63,6 +70,7 @@ fn sweep_until(layout: &Layout, mut done: impl FnMut(&Swept) -> bool) {
 #[test]
 fn a_killed_runs_group_is_swept_and_a_living_ones_is_not() {
     let Some(layout) = layout() else { return };
+    let _sweeps = one_at_a_time();
     if !has(&layout, CONTROLLERS) {
         return;
     }
@@ -90,6 +98,7 @@ fn a_killed_runs_group_is_swept_and_a_living_ones_is_not() {
 #[test]
 fn a_killed_runs_processes_are_left_alone_and_told_until_they_are_evicted() {
     let Some(layout) = layout() else { return };
+    let _sweeps = one_at_a_time();
     if !has(&layout, CONTROLLERS) {
         return;
     }
@@ -117,6 +126,7 @@ fn a_killed_runs_processes_are_left_alone_and_told_until_they_are_evicted() {
 #[test]
 fn runs_and_sweeps_at_once_do_not_hurt_each_other() {
     let Some(layout) = layout() else { return };
+    let _sweeps = one_at_a_time();
     if !has(&layout, CONTROLLERS) {
         return;
     }
@@ -142,6 +152,7 @@ fn runs_and_sweeps_at_once_do_not_hurt_each_other() {
 #[test]
 fn groups_of_others_are_not_swept() {
     let Some(layout) = layout() else { return };
+    let _sweeps = one_at_a_time();
     if !has(&layout, CONTROLLERS) {
         return;
     }
