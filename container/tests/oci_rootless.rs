@@ -95,6 +95,16 @@ impl Owned {
         Went::of(&shell.current_dir(self.bundle.path()).output().unwrap())
     }
 
+    /// Its output goes nowhere: who lives on would keep a pipe open.
+    #[track_caller]
+    fn run_detached(&self) {
+        let mut run = self.command();
+        run.args(["run", "-d", &self.bundle.id])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        assert!(run.status().unwrap().success());
+    }
+
     fn oci(&self, arguments: &[&str]) -> Went {
         Went::of(&self.command().args(arguments).output().unwrap())
     }
@@ -300,11 +310,7 @@ fn who_has_no_name_is_told_by_number() {
     let Some(owned) = Owned::new("sleep 1000") else {
         return;
     };
-    let mut run = owned.command();
-    run.args(["run", "-d", &owned.bundle.id])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    assert!(run.status().unwrap().success());
+    owned.run_detached();
     let state = owned.oci(&["state", &owned.bundle.id]).ok();
     assert!(
         state.contains(&format!("\"owner\": \"#{USER}\"")),
@@ -319,11 +325,7 @@ fn root_of_an_ordinary_user_s_namespace_finds_what_the_user_runs() {
     let Some(owned) = Owned::new("sleep 1000") else {
         return;
     };
-    let mut run = owned.command();
-    run.args(["run", "-d", &owned.bundle.id])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    assert!(run.status().unwrap().success());
+    owned.run_detached();
     let own = owned.bundle.path().join("ringside-oci.d");
     std::fs::create_dir(&own).unwrap();
     std::os::unix::fs::symlink("../user-state", own.join("ringside-oci")).unwrap();
